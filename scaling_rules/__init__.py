@@ -1,0 +1,1 @@
+"""Networks as data: specs, their exact costs, and the rules that scale them. Pure Python."""

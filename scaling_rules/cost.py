@@ -1,0 +1,91 @@
+"""What a spec costs, from the spec alone: multiply-adds, parameters, buffers, activations.
+
+The rule, written once. MACs: multiply-adds of convolutions and dense layers, those inside
+squeeze-and-excitation included; batch norm, activations, pooling, sums, biases and the gate's scaling
+multiplication are not counted. Params: what is trained. Buffers: batch norm's moving statistics.
+Activations: output elements of convolutions (the measure of "Designing Network Design Spaces", section 3.1).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from scaling_rules.lower import Conv, Dense, Primitive, SqueezeExcite, block_of, lower, shapes, stage_of
+from scaling_rules.spec import NetworkSpec
+
+
+class Part(NamedTuple):
+    """Cost of one block or stage; whole numbers."""
+
+    macs: int
+    params: int
+    buffers: int
+    activations: int
+
+    def plus(self, other: Part) -> Part:
+        """The sum of both, field by field."""
+        return Part(*(a + b for a, b in zip(self, other, strict=True)))
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Cost of a network for one picture of the spec's input size, in whole numbers, and of its parts.
+
+    stages: by 'stem', 'stage1', ..., 'head'. blocks: by 'stem', 'stage1.block1', ..., 'head'.
+    """
+
+    macs: int
+    params: int
+    buffers: int
+    activations: int
+    stages: dict[str, Part]
+    blocks: dict[str, Part]
+
+
+def _part(op: Primitive, size: tuple[int, int]) -> Part | None:
+    """Cost of one primitive whose output has `size` pixels, None where it costs nothing."""
+    if isinstance(op, Conv):
+        kernel = op.kernel * op.kernel * op.cin // op.groups * op.cout
+        pixels = size[0] * size[1]
+        return Part(kernel * pixels, kernel + 2 * op.cout, 2 * op.cout, op.cout * pixels)
+    if isinstance(op, SqueezeExcite):
+        kernel = 2 * op.cout * op.squeeze
+        return Part(kernel, kernel + op.cout + op.squeeze, 0, op.cout + op.squeeze)
+    if isinstance(op, Dense):
+        kernel = op.cin * op.cout
+        return Part(kernel, kernel + (2 if op.norm else 1) * op.cout, 2 * op.cout if op.norm else 0, 0)
+    return None
+
+
+def cost(spec: NetworkSpec) -> Cost:
+    """Cost of the spec at its own input size and number of classes."""
+    ops = lower(spec)
+    sizes = shapes(spec, ops)
+    zero = Part(0, 0, 0, 0)
+    stages: dict[str, Part] = {}
+    blocks: dict[str, Part] = {}
+    for op in ops:
+        part = _part(op, sizes[op.path])
+        if part is not None:
+            block = block_of(op.path)
+            blocks[block] = blocks.get(block, zero).plus(part)
+    for path, part in blocks.items():
+        stage = stage_of(path)
+        stages[stage] = stages.get(stage, zero).plus(part)
+    total = zero
+    for part in stages.values():
+        total = total.plus(part)
+    return Cost(*total, stages=stages, blocks=blocks)
+
+
+def human(value: float) -> str:
+    """A count with three significant digits and its unit: 385814848 is '386M', 4089184256 is '4.09G'."""
+    if value < 1000:
+        return str(value)
+    power = min(int(math.log10(value) // 3), 4)
+    scaled = float(f"{value / 1000**power:.3g}")
+    if scaled >= 1000 and power < 4:
+        scaled, power = scaled / 1000, power + 1
+    return f"{scaled:.{max(0, 2 - int(math.log10(scaled)))}f}{'KMGT'[power - 1]}"

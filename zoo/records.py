@@ -1,0 +1,46 @@
+"""The record that travels with a model: found in the model itself, or by name in the manifest."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from scaling_rules.errors import ZooError
+from weights import manifest
+from zoo.catalog import split
+
+FIELDS = ("name", "tag", "license", "data_note", "preprocessing", "classes")
+"""What of a manifest's record goes into a model; where its file came from stays behind."""
+
+
+def record_of(model: Any) -> dict[str, Any]:
+    """The record of a Keras model (a reloaded one too), a model name, a name.tag, or a record itself.
+
+    A plain dict with at least `preprocessing` (resize, crop, interpolation, mean, std) and `classes` (the
+    name of a class list, a list of names, or None). Raises ZooError for a model that carries none.
+    """
+    if isinstance(model, dict):
+        if "preprocessing" not in model:
+            raise ZooError(f"a record needs 'preprocessing'; this one has {', '.join(map(str, model)) or 'nothing'}.")
+        return model
+    if isinstance(model, str):
+        name, tag = split(model)
+        if not manifest.tags(name):
+            raise ZooError(
+                f"{name} has no published weights, so no record says how to prepare pictures for it: "
+                "pass a record, for instance zoo.record_of('efficientnet-lite0')."
+            )
+        return travelling(manifest.record(name, tag))
+    from zoo.graph import carried  # a name alone must not cost the import of Keras
+
+    record = carried(model).get("record")
+    if record is None:
+        raise ZooError(
+            f"model {getattr(model, 'name', model)!r:.80} carries no record of how to prepare its pictures: pass one, "
+            "for instance zoo.preprocess(images, zoo.record_of('efficientnet-lite0')), or load it with weights."
+        )
+    return record
+
+
+def travelling(record: manifest.Record) -> dict[str, Any]:
+    """The part of a manifest's record that goes into a model."""
+    return {field: record[field] for field in FIELDS}

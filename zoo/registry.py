@@ -1,0 +1,83 @@
+"""Names to specs: every network of the zoo, listed without building anything."""
+
+from __future__ import annotations
+
+import fnmatch
+import functools
+import re
+
+from scaling_rules.errors import ZooError, nearest, unknown
+from scaling_rules.spec import Dialect, NetworkSpec
+from zoo.families import (
+    Group,
+    Pattern,
+    bcnet,
+    channel_bench,
+    efficientnet,
+    efficientnet_lite,
+    ghostnet,
+    mobilenet,
+    pooling,
+    resnet,
+    scaled,
+    vgg,
+)
+
+FAMILIES = (efficientnet, efficientnet_lite, ghostnet, mobilenet, resnet, vgg, scaled, bcnet, pooling, channel_bench)
+
+_GROUPS: dict[str, Group] = {}
+PATTERNS: dict[str, Pattern] = {}
+"""Pattern by the one member that is listed for it."""
+
+for _module in FAMILIES:
+    for _group in _module.GROUPS:
+        for _name in (*_group.models, *(pattern.default for pattern in _group.patterns)):
+            if _name in _GROUPS:
+                raise ZooError(f"two families define {_name}.")
+            _GROUPS[_name] = _group
+        PATTERNS |= {pattern.default: pattern for pattern in _group.patterns}
+
+NAMES = tuple(_GROUPS)
+"""Every listed name, in the order of the families; a pattern stands here once, by its default member."""
+
+
+def _find(name: str) -> tuple[Group, Pattern | None, tuple[int, ...]]:
+    if not isinstance(name, str):
+        raise ZooError(f"a model name is a string such as 'efficientnet-b0', not {name!r:.80}.")
+    group = _GROUPS.get(name)
+    if group is not None and name in group.models:
+        return group, None, ()
+    for default, pattern in PATTERNS.items():
+        match = re.fullmatch(pattern.regex, name, re.ASCII)
+        if match:
+            return _GROUPS[default], pattern, tuple(map(int, match.groups()))
+    for pattern in PATTERNS.values():
+        if name == pattern.label:
+            raise ZooError(f"{name} is a pattern; put numbers for the letters, as in {pattern.default}.")
+    hint = nearest(name, NAMES)
+    raise ZooError(f"unknown model {name!r:.80}.{hint or ' `zoo list` shows all names.'}")
+
+
+def dialects(name: str) -> dict[str, Dialect]:
+    """The dialects a model is known in, the default first. Raises ZooError for an unknown name."""
+    return _find(name)[0].dialects
+
+
+@functools.lru_cache(maxsize=256)
+def architecture(name: str, dialect: str | None = None) -> NetworkSpec:
+    """The spec of a name as its family defines it, in the default or the named dialect.
+
+    Raises ZooError for an unknown name (with the nearest ones) and an unknown dialect.
+    """
+    group, pattern, numbers = _find(name)
+    if dialect is not None and dialect not in group.dialects:
+        raise unknown(f"dialect of {name}", dialect, group.dialects)
+    chosen = group.dialects[dialect] if dialect else next(iter(group.dialects.values()))
+    return pattern.make(numbers, chosen) if pattern else group.models[name](chosen)
+
+
+def match(pattern: str = "*") -> list[str]:
+    """Listed names that a shell pattern (`*`, `?`, `[a-c]`) or a part of the name matches, in zoo order."""
+    if not any(sign in pattern for sign in "*?["):
+        pattern = f"*{pattern}*"
+    return [name for name in NAMES if fnmatch.fnmatchcase(name, pattern.lower())]
