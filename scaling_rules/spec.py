@@ -117,7 +117,14 @@ class Block:
             raise ZooError(f"a {self.kind} block has {' or '.join(map(str, body.mids))} mids, not {self.mids}.")
         for mid in self.mids:
             _integer("mids", mid, 1)
-        for what, least in (("out", 1), ("kernel", 1), ("stride", 1), ("stride_at", 0), ("squeeze", 0), ("pool", 0)):
+        for what, least in (
+            ("out", 1),
+            ("kernel", 1),
+            ("stride", 1),
+            ("stride_at", 0),
+            ("squeeze", 0),
+            ("pool", 0),
+        ):
             _integer(f"block {what}", getattr(self, what), least)
         if self.stride_at >= body.strides:
             raise ZooError(f"a {self.kind} block has stride_at below {body.strides}, not {self.stride_at}.")

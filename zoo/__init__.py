@@ -48,7 +48,7 @@ _API = {
     "variables": "zoo.graph",
 }
 
-__all__ = sorted(_API)  # noqa: PLE0605
+__all__ = sorted(_API)
 
 
 def _refuse_shadows() -> None:

@@ -285,6 +285,8 @@ def features(model: keras.Model, strides: Sequence[int] | None = None) -> keras.
     for stride in ends if strides is None else strides:
         if stride not in ends:
             raise unknown("stride", stride, map(str, ends))
-        layer = next(named[name] for end in ("act", "norm", "") if (name := f"{ends[stride]}.{end}".rstrip(".")) in named)
+        layer = next(
+            named[name] for end in ("act", "norm", "") if (name := f"{ends[stride]}.{end}".rstrip(".")) in named
+        )
         outputs[f"stride{stride}"] = layer.output
     return keras.Model(model.input, outputs, name=f"{model.name}-features")

@@ -81,9 +81,7 @@ def find(paths: list[str]) -> list[Path]:
         if path.is_dir():
             # Hidden files left out: macOS leaves a '._x.jpg' that is no picture beside each x.jpg.
             files = sorted(
-                p
-                for p in path.rglob("*")
-                if p.suffix.lower() in SUFFIXES and p.name[0] != "." and p.is_file()
+                p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.name[0] != "." and p.is_file()
             )
             if not files:
                 raise ZooError(f"no pictures in folder {text!r}; looked for {' '.join(sorted(SUFFIXES))}")
@@ -138,12 +136,7 @@ def _from_pil(image: Image.Image, name: str) -> np.ndarray:
     if image.mode == "F" or image.mode.startswith("I"):
         values = np.asarray(image)
         # Mode I has no maximum of its own. Pillow scales a deep PNM to 16 bits; elsewhere the values decide.
-        if (
-            image.mode == "I"
-            and (is_pnm or values.max() > 255)
-            and values.min() >= 0
-            and values.max() < 2**16
-        ):
+        if image.mode == "I" and (is_pnm or values.max() > 255) and values.min() >= 0 and values.max() < 2**16:
             values = values.astype(np.uint16)
         return _from_array(values, name)
     if image.has_transparency_data:
@@ -183,16 +176,12 @@ def _eight_bit(values: np.ndarray, name: str) -> np.ndarray:
     if kind == "u" and values.dtype.itemsize == 2:
         return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
     if kind not in "iuf":
-        raise ImageError(
-            f"cannot read {name}: dtype {values.dtype} holds no pixels; valid: uint8, uint16, float"
-        )
+        raise ImageError(f"cannot read {name}: dtype {values.dtype} holds no pixels; valid: uint8, uint16, float")
     low, high = values.min(), values.max()  # NaN if any is
     if not (np.isfinite(low) and np.isfinite(high)):
         raise ImageError(f"cannot read {name}: it has NaN or infinite pixels")
     if low < 0 or high > 255:
         raise ImageError(f"cannot read {name}: pixels must be in [0, 255]; these reach from {low} to {high}")
     if kind == "f" and 0 < high <= 1:
-        raise ImageError(
-            f"cannot read {name}: pixels must be in [0, 255]; this looks like [0, 1] (largest: {high})"
-        )
+        raise ImageError(f"cannot read {name}: pixels must be in [0, 255]; this looks like [0, 1] (largest: {high})")
     return np.rint(values).astype(np.uint8)

@@ -35,11 +35,11 @@ def _shape(spec: NetworkSpec, shape: Size | None) -> tuple[NetworkSpec, tuple[in
     height, width, channels = sides
     size = (height, width)
     # An open side is costed at the spec's own; a given one must be a whole number of at least the total stride.
-    full = tuple(own if side is None else side for own, side in zip(spec.input, sides, strict=True))
+    full = [own if side is None else side for own, side in zip(spec.input, sides, strict=True)]
     if type(channels) is int and channels != spec.input[2]:
         mean, std = (sum(values) / len(values) for values in (spec.mean, spec.std))
         spec = replace(spec, input=(*spec.input[:2], channels), mean=(mean,) * channels, std=(std,) * channels)
-    return replace(spec, input=full), size
+    return replace(spec, input=(full[0], full[1], full[2])), size
 
 
 def build(
@@ -129,9 +129,7 @@ def load(
                 carried["classes"] = None if network.classes else []
             if network.classes:
                 log.warning("zoo: %s: the classifier is new (%d classes); all else is loaded", name, network.classes)
-    return graph.build(
-        network, size=size, include_preprocessing=include_preprocessing, values=values, record=carried
-    )
+    return graph.build(network, size=size, include_preprocessing=include_preprocessing, values=values, record=carried)
 
 
 def save(model: keras.Model, path: str | Path) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import keras
 import numpy as np
@@ -14,7 +15,8 @@ from zoo.preprocessing import preprocess
 from zoo.records import record_of
 
 
-class Prediction(NamedTuple):
+@dataclass(frozen=True)
+class Prediction:
     """One class of an answer: its index in the classifier, its name, its probability."""
 
     index: int
@@ -65,21 +67,19 @@ def classify(
     names = class_names(record, model.output.shape[-1])
     several = isinstance(images, list | tuple) or getattr(images, "ndim", None) == 4
     sources = list(images) if several else [images]
-    answers: list[list[Prediction]] = []
+    found: list[list[Prediction]] = []
     for start in range(0, max(len(sources), 1), batch):
-        pixels = preprocess(sources[start : start + batch], record)
-        for probabilities in softmax(logits(model, pixels)):
-            best = np.argsort(-probabilities, kind="stable")[:top]
-            answers.append([Prediction(int(i), names[i], float(probabilities[i])) for i in best])
-    return answers
+        found += answers(model, preprocess(sources[start : start + batch], record), names, top)
+    return found
 
 
-def logits(model: keras.Model, pixels: np.ndarray) -> np.ndarray:
-    """Float32 outputs (n, classes) of a prepared batch, in inference mode."""
-    return keras.ops.convert_to_numpy(model(pixels, training=False))
-
-
-def softmax(values: np.ndarray) -> np.ndarray:
-    """Probabilities along the last axis."""
-    exp = np.exp(values - values.max(axis=-1, keepdims=True))
-    return exp / exp.sum(axis=-1, keepdims=True)
+def answers(model: keras.Model, pixels: np.ndarray, names: Sequence[str], top: int) -> list[list[Prediction]]:
+    """The `top` most probable classes of each picture of a prepared batch (n, height, width, channels)."""
+    logits = keras.ops.convert_to_numpy(model(pixels, training=False)).astype(np.float64)
+    exp = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    probabilities = exp / exp.sum(axis=-1, keepdims=True)
+    best = np.argsort(-probabilities, axis=-1, kind="stable")[:, :top]
+    return [
+        [Prediction(int(index), names[index], float(row[index])) for index in indices]
+        for row, indices in zip(probabilities, best, strict=True)
+    ]

@@ -31,9 +31,7 @@ def geometry(preprocessing: dict[str, Any]) -> tuple[int, int, str]:
         if type(size) is not int or size < 1:
             raise ZooError(f"preprocessing {key} must be a positive number of pixels, not {size!r}")
     if crop > resize:
-        raise ZooError(
-            f"preprocessing crops {crop} from a short side of {resize}; crop must not exceed resize"
-        )
+        raise ZooError(f"preprocessing crops {crop} from a short side of {resize}; crop must not exceed resize")
     if interpolation not in _FILTERS:
         raise unknown("interpolation", interpolation, _FILTERS)
     return resize, crop, interpolation

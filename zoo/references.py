@@ -38,9 +38,7 @@ def _results() -> list[dict[str, Any]]:
 @lru_cache
 def _entries() -> dict[str, str]:
     text = Path(__file__).with_name("references.bib").read_text(encoding="utf-8")
-    return {
-        entry[1]: entry[0] for entry in re.finditer(r"^@\w+\{(\w+),$.*?^\}$", text, re.MULTILINE | re.DOTALL)
-    }
+    return {entry[1]: entry[0] for entry in re.finditer(r"^@\w+\{(\w+),$.*?^\}$", text, re.MULTILINE | re.DOTALL)}
 
 
 def results(name: str) -> list[dict[str, Any]]:

@@ -23,7 +23,18 @@ from zoo.families import (
     vgg,
 )
 
-FAMILIES = (efficientnet, efficientnet_lite, ghostnet, mobilenet, resnet, vgg, scaled, bcnet, pooling, channel_bench)
+FAMILIES = (
+    efficientnet,
+    efficientnet_lite,
+    ghostnet,
+    mobilenet,
+    resnet,
+    vgg,
+    scaled,
+    bcnet,
+    pooling,
+    channel_bench,
+)
 
 _GROUPS: dict[str, Group] = {}
 PATTERNS: dict[str, Pattern] = {}

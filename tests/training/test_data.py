@@ -75,9 +75,7 @@ def test_in_a_pipeline_with_sizes_not_known_in_advance(tmp_path):
     paths = [str(tmp_path / f"{index}.png") for index in range(3)]
     for path, image in zip(paths, images, strict=True):
         Image.fromarray(image).save(path)
-    data = (
-        tf.data.Dataset.from_tensor_slices(paths).map(decode).map(eval_transform(RECORDS["lite0"])).batch(3)
-    )
+    data = tf.data.Dataset.from_tensor_slices(paths).map(decode).map(eval_transform(RECORDS["lite0"])).batch(3)
     assert data.element_spec == tf.TensorSpec((None, 224, 224, 3), tf.float32)
     batch = next(iter(data)).numpy()
     expected = np.stack([transform(image, RECORDS["lite0"]) for image in images])
@@ -87,9 +85,7 @@ def test_in_a_pipeline_with_sizes_not_known_in_advance(tmp_path):
     assert batch.max() <= 255
 
 
-@pytest.mark.parametrize(
-    "options", [{"quality": 60}, {"progressive": True}, {"subsampling": 0}, {"subsampling": 1}]
-)
+@pytest.mark.parametrize("options", [{"quality": 60}, {"progressive": True}, {"subsampling": 0}, {"subsampling": 1}])
 def test_jpegs_of_every_kind_decode_as_in_pil(tmp_path, options):
     y, x = np.mgrid[:77, :91]
     image = np.stack([x * 2, y * 3, (x * y) % 256], -1).astype(np.uint8)

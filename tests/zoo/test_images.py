@@ -19,9 +19,7 @@ NOISE = RNG.integers(0, 256, (40, 60, 3), np.uint8)
 
 def smooth(height: int = 40, width: int = 60) -> np.ndarray:
     y, x = np.mgrid[:height, :width]
-    return np.stack([x * 255 // width, y * 255 // height, (x + y) * 255 // (height + width)], -1).astype(
-        np.uint8
-    )
+    return np.stack([x * 255 // width, y * 255 // height, (x + y) * 255 // (height + width)], -1).astype(np.uint8)
 
 
 def chunk(kind: bytes, data: bytes) -> bytes:
@@ -29,9 +27,7 @@ def chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def png_header(width: int, height: int, depth: int = 8, color: int = 2) -> bytes:
-    return b"\x89PNG\r\n\x1a\n" + chunk(
-        b"IHDR", struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, 0)
-    )
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, 0))
 
 
 def one_line(error: pytest.ExceptionInfo, *parts: str) -> None:
@@ -177,9 +173,7 @@ def test_a_header_that_claims_too_many_pixels(tmp_path):
 
 def test_a_real_one_bit_picture_of_too_many_pixels(tmp_path):
     row = b"\0" * (1 + 20_000 // 8)
-    content = (
-        png_header(20_000, 20_000, 1, 0) + chunk(b"IDAT", zlib.compress(row * 20_000)) + chunk(b"IEND", b"")
-    )
+    content = png_header(20_000, 20_000, 1, 0) + chunk(b"IDAT", zlib.compress(row * 20_000)) + chunk(b"IEND", b"")
     assert len(content) < 100_000
     (tmp_path / "a.png").write_bytes(content)
     with pytest.raises(ImageError, match="too many pixels"):
@@ -225,13 +219,7 @@ def test_exif_orientation(tmp_path, orientation, suffix):
     exif = Image.Exif()
     exif[0x0112] = orientation
     path = tmp_path / f"a.{suffix}"
-    options = (
-        {"lossless": True}
-        if suffix == "webp"
-        else {"quality": 100, "subsampling": 0}
-        if suffix == "jpg"
-        else {}
-    )
+    options = {"lossless": True} if suffix == "webp" else {"quality": 100, "subsampling": 0} if suffix == "jpg" else {}
     Image.fromarray(np.ascontiguousarray(stored)).save(path, exif=exif, **options)
     pixels = read(path)
     assert_rgb(pixels, (40, 60))
@@ -379,9 +367,7 @@ def test_a_mode_pillow_cannot_convert():
 def test_the_first_frame_of_an_animation(tmp_path, suffix):
     frames = [Image.new("RGB", (6, 4), color) for color in ("red", "lime", "blue")]
     path = tmp_path / f"a.{suffix}"
-    frames[0].save(
-        path, save_all=True, append_images=frames[1:], **({"lossless": True} if suffix == "webp" else {})
-    )
+    frames[0].save(path, save_all=True, append_images=frames[1:], **({"lossless": True} if suffix == "webp" else {}))
     with Image.open(path) as image:
         assert image.n_frames == 3
     np.testing.assert_array_equal(read(path), np.asarray(frames[0]))
@@ -423,9 +409,7 @@ def test_no_warning_leaks_and_the_filters_are_restored(tmp_path):
 def test_threads_leave_the_warning_filters_alone(tmp_path):
     Image.fromarray(smooth(200, 300)).save(tmp_path / "a.png")
     before = list(warnings.filters)
-    threads = [
-        threading.Thread(target=lambda: [read(tmp_path / "a.png") for _ in range(5)]) for _ in range(4)
-    ]
+    threads = [threading.Thread(target=lambda: [read(tmp_path / "a.png") for _ in range(5)]) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -492,9 +476,7 @@ def test_out_of_range(values):
         read(values)
 
 
-@pytest.mark.parametrize(
-    "shape", [(), (5,), (5, 5, 2), (5, 5, 5), (3, 40, 60), (2, 5, 5, 3), (0, 5, 3), (5, 0)]
-)
+@pytest.mark.parametrize("shape", [(), (5,), (5, 5, 2), (5, 5, 5), (3, 40, 60), (2, 5, 5, 3), (0, 5, 3), (5, 0)])
 def test_wrong_shapes(shape):
     with pytest.raises(ImageError, match="is no picture; valid:") as error:
         read(np.zeros(shape, np.uint8))

@@ -85,9 +85,7 @@ def test_a_tiny_picture_is_enlarged(shape):
 
 
 @pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
-@pytest.mark.parametrize(
-    "shape", [(300, 451), (427, 640), (640, 427), (500, 741), (256, 300), (224, 224), (97, 101)]
-)
+@pytest.mark.parametrize("shape", [(300, 451), (427, 640), (640, 427), (500, 741), (256, 300), (224, 224), (97, 101)])
 def test_it_is_pils_resize_and_a_crop(shape, interpolation):
     image = noise(*shape)
     height, width = (expected_size(side, min(shape)) for side in shape)
@@ -129,9 +127,7 @@ def test_an_incomplete_record(key):
         geometry({k: v for k, v in LITE0.items() if k != key})
 
 
-@pytest.mark.parametrize(
-    "image", [np.zeros((9, 9, 3)), np.zeros((9, 9), np.uint8), np.zeros((9, 0, 3), np.uint8)]
-)
+@pytest.mark.parametrize("image", [np.zeros((9, 9, 3)), np.zeros((9, 9), np.uint8), np.zeros((9, 0, 3), np.uint8)])
 def test_transform_takes_only_8_bit_rgb(image):
     with pytest.raises(ImageError, match="transform takes uint8"):
         transform(image, LITE0)
@@ -149,9 +145,7 @@ def test_one_or_several(tmp_path):
         batch = preprocess(several, RECORD)
         assert batch.shape == (5, 224, 224, 3)
         assert (batch == expected).all()
-    np.testing.assert_array_equal(
-        preprocess(np.stack([image, image]), RECORD), np.stack([expected, expected])
-    )
+    np.testing.assert_array_equal(preprocess(np.stack([image, image]), RECORD), np.stack([expected, expected]))
     np.testing.assert_array_equal(preprocess(image[..., :1], RECORD), preprocess(image[..., 0], RECORD))
 
 

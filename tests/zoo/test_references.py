@@ -87,9 +87,7 @@ def test_no_row_is_quoted_from_memory():
 
 
 def test_no_row_is_there_twice():
-    repeated = [
-        row for row, count in collections.Counter(json.dumps(row) for row in ROWS).items() if count > 1
-    ]
+    repeated = [row for row, count in collections.Counter(json.dumps(row) for row in ROWS).items() if count > 1]
     assert repeated == []
 
 
@@ -137,9 +135,7 @@ def test_values_of_the_papers(name, dataset, metric, source, expected):
 
 
 def test_all_transfer_results_of_efficientnet_are_mapped():
-    rows = [
-        row for row in ROWS if row["metric"] == "top1-transfer" and row["label"].startswith("EfficientNet")
-    ]
+    rows = [row for row in ROWS if row["metric"] == "top1-transfer" and row["label"].startswith("EfficientNet")]
     assert len(rows) == 16
     assert len({row["dataset"] for row in rows}) == 8
     assert all(row["model"] == row["label"].lower() for row in rows)
@@ -154,9 +150,7 @@ def test_all_36_pooling_configurations_of_resnet_20_are_there():
     for name in lengths:
         assert [row["metric"] for row in rows if row["model"] == name] == metrics
     assert all(row["std"] > 0 for row in rows)
-    assert sum(row["label"].endswith(f"(configuration {n})") for n in range(1, 37) for row in rows) == len(
-        rows
-    )
+    assert sum(row["label"].endswith(f"(configuration {n})") for n in range(1, 37) for row in rows) == len(rows)
 
 
 @pytest.mark.parametrize(
@@ -261,7 +255,5 @@ def test_the_file_agrees_with_the_reference_notes():
     read = [e for e in entries if e not in recalled]
     assert collections.Counter(key(e, "model") for e in read) <= here
     assert {(e["model"], e["source"]) for e in recalled}.isdisjoint((r["label"], r["source"]) for r in ROWS)
-    assert {e["model"] for e in recalled}.isdisjoint(
-        {row["label"] for row in ROWS} - {e["model"] for e in read}
-    )
+    assert {e["model"] for e in recalled}.isdisjoint({row["label"] for row in ROWS} - {e["model"] for e in read})
     assert any(note.startswith(f"{len(recalled)} further results") for note in FILE["note"])

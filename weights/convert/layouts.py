@@ -34,7 +34,7 @@ def _stage_prefix(spec: NetworkSpec) -> list[str]:
 
 
 def _strided_prefix(spec: NetworkSpec) -> list[str]:
-    """timm's GhostNet: a strided block is a group of its own, and so is the run of blocks between two."""
+    """Timm's GhostNet: a strided block is a group of its own, and so is the run of blocks between two."""
     prefixes: list[str] = []
     group, inside, strided = -1, 0, True
     for block in spec.blocks:
@@ -111,7 +111,11 @@ LAYOUTS: dict[str, tuple[Layout, ...]] = {
         Layout(
             (_TIMM_SEPARABLE, _TIMM_INVERTED),
             _stage_prefix,
-            {"stem": ("conv_stem", "bn1"), "head.conv": ("conv_head", "bn2"), "head.classifier": ("classifier", "")},
+            {
+                "stem": ("conv_stem", "bn1"),
+                "head.conv": ("conv_head", "bn2"),
+                "head.classifier": ("classifier", ""),
+            },
         ),
         Layout(
             (_TIMM_GHOST,),
@@ -130,7 +134,11 @@ LAYOUTS: dict[str, tuple[Layout, ...]] = {
         Layout(
             (_LUKEMELAS,),
             _flat_prefix,
-            {"stem": ("_conv_stem", "_bn0"), "head.conv": ("_conv_head", "_bn1"), "head.classifier": ("_fc", "")},
+            {
+                "stem": ("_conv_stem", "_bn0"),
+                "head.conv": ("_conv_head", "_bn1"),
+                "head.classifier": ("_fc", ""),
+            },
         ),
     ),
     "keras.applications": (

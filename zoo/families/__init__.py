@@ -7,17 +7,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict
 
 from scaling_rules.spec import Dialect, NetworkSpec
 
-IMAGENET = {"mean": (123.675, 116.28, 103.53), "std": (58.395, 57.12, 57.375)}
+
+class Pixels(TypedDict):
+    """Mean and standard deviation per channel, in units of a [0, 255] pixel: arguments of a NetworkSpec."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+IMAGENET: Pixels = {"mean": (123.675, 116.28, 103.53), "std": (58.395, 57.12, 57.375)}
 """Mean and standard deviation of ImageNet's pixels in [0, 255]: (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)."""
 
-INCEPTION = {"mean": (127.5, 127.5, 127.5), "std": (127.5, 127.5, 127.5)}
+INCEPTION: Pixels = {"mean": (127.5, 127.5, 127.5), "std": (127.5, 127.5, 127.5)}
 """Pixels scaled to [-1, 1]."""
 
-CIFAR = {
+CIFAR: Pixels = {
     "mean": (125.3069178, 122.9503941, 113.8653831),
     "std": (62.9932193, 62.0887077, 66.7048994),
 }

@@ -12,9 +12,7 @@ from scaling_rules.spec import Dialect, NetworkSpec
 from scaling_rules.width import with_widths
 from zoo.families import Group, Make, mobilenet, resnet, vgg
 
-BASELINES = {
-    name: group for module in (mobilenet, resnet, vgg) for group in module.GROUPS for name in group.models
-}
+BASELINES = {name: group for module in (mobilenet, resnet, vgg) for group in module.GROUPS for name in group.models}
 
 BUDGETS = {
     "resnet-50": ("resnet-50", ("3g", "2g", "1g", "575m")),

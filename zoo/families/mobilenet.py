@@ -86,7 +86,7 @@ def v2_cifar(dialect: Dialect) -> NetworkSpec:
         classes=10,
         dialect=dialect,
         stem=Stem(32, stride=1, activation="relu6"),
-        stages=mbconv_stages(table, 32, "relu6", squeeze=False),  # type: ignore[arg-type]
+        stages=mbconv_stages(table, 32, "relu6", squeeze=False),
         head=Head(conv=1280, activation="relu6", dropout=0.2),
         source="xiusu/BCNetV2 BCNet/config, MobileNetV2 for CIFAR-10",
         **CIFAR,

@@ -82,7 +82,8 @@ def resnet50(lengths: tuple[int, ...], dialect: Dialect) -> NetworkSpec:
     """Sixteen bottlenecks for Food-101; the first block of a new resolution strides in its 3x3 convolution."""
     _check("resnet-50-pool-A-B-C-D", lengths, 16)
     starts = {sum(lengths[:n]) for n in (1, 2, 3)}
-    blocks, fan_in = [], 64
+    blocks: list[Block] = []
+    fan_in = 64
     for width, count in ((64, 3), (128, 4), (256, 6), (512, 3)):
         for _ in range(count):
             out, stride = 4 * width, 2 if len(blocks) in starts else 1
@@ -112,10 +113,18 @@ def resnet50(lengths: tuple[int, ...], dialect: Dialect) -> NetworkSpec:
 PATTERNS = (
     Pattern("resnet-20-pool-A-B-C", "resnet-20-pool-4-3-3", r"resnet-20-pool-(\d+)-(\d+)-(\d+)", 36, resnet20),
     Pattern(
-        "resnet-18-pool-A-B-C-D", "resnet-18-pool-3-2-2-2", r"resnet-18-pool-(\d+)-(\d+)-(\d+)-(\d+)", 56, resnet18
+        "resnet-18-pool-A-B-C-D",
+        "resnet-18-pool-3-2-2-2",
+        r"resnet-18-pool-(\d+)-(\d+)-(\d+)-(\d+)",
+        56,
+        resnet18,
     ),
     Pattern(
-        "resnet-50-pool-A-B-C-D", "resnet-50-pool-3-4-6-3", r"resnet-50-pool-(\d+)-(\d+)-(\d+)-(\d+)", 455, resnet50
+        "resnet-50-pool-A-B-C-D",
+        "resnet-50-pool-3-4-6-3",
+        r"resnet-50-pool-(\d+)-(\d+)-(\d+)-(\d+)",
+        455,
+        resnet50,
     ),
 )
 GROUPS = (Group({}, named(PYTORCH), PATTERNS),)

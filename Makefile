@@ -1,0 +1,58 @@
+# Needs Python 3.11 to 3.13 and make. Every target makes .venv itself; PYTHON=... picks the interpreter.
+PYTHON ?= python3
+VENV := .venv
+PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
+EVERYTHING := data,jax,ray,export,plots,docs,lite,demo,test
+
+.PHONY: demo test lint format benchmark constraints clean
+
+$(VENV)/made:
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else f"zoo needs Python 3.11 to 3.13, {sys.executable} is {v[0]}.{v[1]}: run make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+$(VENV)/demo: $(VENV)/made setup.py constraints.txt
+	$(PIP) install --quiet --constraint constraints.txt '.[demo,lite]'
+	touch $@
+
+$(VENV)/test: $(VENV)/made setup.py constraints.txt
+	$(PIP) install --quiet --constraint constraints.txt '.[$(EVERYTHING)]'
+	touch $@
+
+# The wheel is built anew and installed each time, so that what runs is what is in the tree.
+define reinstall
+	rm -rf build dist *.egg-info
+	$(PIP) wheel --quiet --no-deps --wheel-dir dist .
+	$(PIP) install --quiet --no-deps --force-reinstall dist/*.whl
+	rm -rf build *.egg-info
+endef
+
+demo: $(VENV)/demo  ## classify two photographs with real ImageNet weights
+	$(reinstall)
+	@$(VENV)/bin/python -m zoo.demo
+
+test: $(VENV)/test  ## build the wheel, install it with every extra but the peers, test it from outside the tree
+	$(reinstall)
+	mkdir -p $(VENV)/run
+	cd $(VENV)/run && ../bin/python -P -m pytest -c $(CURDIR)/pyproject.toml --rootdir $(CURDIR) -n 2 --dist worksteal $(CURDIR)/tests $(ARGS)
+
+lint: $(VENV)/test  ## ruff and types
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+format: $(VENV)/test
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+benchmark: $(VENV)/test  ## ratios to keras.applications in one run; run it with nothing else on the machine
+	$(reinstall)
+	$(VENV)/bin/python benchmarks/foundation.py
+
+constraints:  ## pin every dependency anew (needs uv)
+	uv pip compile --universal --upgrade --python-version 3.11 setup.py $(foreach e,$(subst $(comma), ,$(EVERYTHING)),--extra $(e)) --no-annotate --no-header --no-emit-index-url --no-emit-find-links -o constraints.txt
+
+comma := ,
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info

@@ -1,0 +1,173 @@
+"""What `load` and `build` accept, refuse and report."""
+
+import logging
+
+import keras
+import numpy as np
+import pytest
+from regenerate import values
+
+import zoo
+from weights import store
+from zoo import registry
+
+
+def numpy(x):
+    return keras.ops.convert_to_numpy(x)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_classes": -1}, "num_classes must be a whole number.*not -1"),
+        ({"num_classes": 2.5}, "not 2.5"),
+        ({"num_classes": True}, "not True"),
+        ({"input_shape": 16}, "input 16x16 is smaller than the network's total stride 32"),
+        ({"input_shape": (224.0, 224)}, "input height must be a whole number"),
+        ({"input_shape": (224, 0, 3)}, "input width must be a whole number of at least 1, not 0"),
+        ({"input_shape": "224"}, "input_shape must be a side"),
+        ({"input_shape": (1, 2, 3, 4)}, "input_shape must be a side"),
+        ({"input_shape": (224, 224, 0)}, "input channels must be a whole number"),
+        ({"dropout": 1.0}, r"dropout must be a number in \[0, 1\), not 1.0"),
+        ({"drop_path": -0.1}, "drop_path must be a number"),
+        ({"pretrained": 3}, "pretrained must be True, False, a tag or a path, not 3"),
+        ({"pretrained": "in22k"}, "unknown tag of efficientnet-lite0 'in22k'; valid: pypi_in1k"),
+        ({"pretrained": "no/such.safetensors"}, "no weights file 'no/such.safetensors'"),
+        ({"pretrained": "weights.h5"}, "no weights file .weights.h5."),
+        ({"pretrained": True, "input_shape": (224, 224, 1)}, "the weights take 3 input channels, not 1"),
+        ({"dialect": "caffe"}, "unknown dialect of efficientnet-lite0 'caffe'; valid: tensorflow, timm"),
+    ],
+)
+def test_bad_arguments_are_one_line(options, message):
+    with pytest.raises(zoo.ZooError, match=message) as error:
+        zoo.load("efficientnet-lite0", **options)
+    assert "\n" not in str(error.value)
+
+
+def test_weights_that_were_never_published():
+    with pytest.raises(zoo.ZooError) as error:
+        zoo.load("ghostnet-enlarged-600m", pretrained=True)
+    text = str(error.value)
+    for part in (
+        "80.9",
+        "arXiv 2108.00177 abstract",
+        "79.844",
+        "ghostnet-enlarged.yaml",
+        "pretrained='weights.safetensors'",
+    ):
+        assert part in text
+    with pytest.raises(zoo.ZooError, match="no public weights of resnet-20 are known; load your own"):
+        zoo.load("resnet-20", pretrained=True)
+
+
+def test_shapes():
+    name = "mobilenet-v1-0.25x"
+    assert zoo.build(name).input_shape == (None, None, None, 3)
+    assert zoo.build(name, input_shape=96).input_shape == (None, 96, 96, 3)
+    assert zoo.build(name, input_shape=(64, 96)).input_shape == (None, 64, 96, 3)
+    assert zoo.build(name, input_shape=(None, None, 1)).input_shape == (None, None, None, 1)
+    assert zoo.build(name, input_shape=(64, 64, 4))(np.zeros((1, 64, 64, 4))).shape == (1, 1000)
+    assert zoo.build(name, num_classes=0)(np.zeros((1, 64, 64, 3))).shape == (1, 256)
+    for size in (32, 57, 224):
+        assert zoo.build(zoo.spec(name), num_classes=3)(np.zeros((2, size, size + 1, 3), np.uint8)).shape == (2, 3)
+
+
+@pytest.mark.parametrize("name", ["ghostnet-0.5x", "resnet-18", "mobilenet-v2-0.35x", "vgg-19-cifar"])
+def test_own_weights_round_trip(name, tmp_path, caplog):
+    spec = registry.architecture(name)
+    store.write(tmp_path / "w.safetensors", values(spec))
+    model = zoo.load(name, pretrained=tmp_path / "w.safetensors")
+    zoo.save(model, tmp_path / "again.safetensors")
+    again = store.read(tmp_path / "again.safetensors")
+    assert all(np.array_equal(again[path], array) for path, array in values(spec).items())
+    assert len(again) == len(values(spec))
+    x = np.zeros((1, 64, 64, 3), np.uint8)
+    other = zoo.load(name, pretrained=str(tmp_path / "again.safetensors"))
+    np.testing.assert_array_equal(numpy(model(x)), numpy(other(x)))
+    with caplog.at_level(logging.WARNING, "zoo"):
+        assert zoo.load(name, pretrained=tmp_path / "w.safetensors", num_classes=3)(x).shape == (1, 3)
+    assert "the classifier is new (3 classes)" in caplog.text
+
+
+def test_weights_in_timms_names_are_recognised(tmp_path):
+    from weights.convert.tensors import to_layout
+
+    spec = registry.architecture("resnet-18")
+    store.write(tmp_path / "timm.safetensors", to_layout(spec, "timm", values(spec)))
+    model = zoo.load("resnet-18", pretrained=tmp_path / "timm.safetensors", dialect="timm")
+    drawn = values(spec)
+    assert all(np.array_equal(numpy(v), drawn[path]) for path, v in zoo.variables(model).items())
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda t: t.pop("head.classifier.dense.bias"), "missing head.classifier.dense.bias; none unused"),
+        (lambda t: t.update(extra=np.zeros(1)), "none missing; unused extra"),
+        (
+            lambda t: t.update({"stem.conv.kernel": np.zeros((3, 3, 3, 15))}),
+            r"stem.conv.kernel has shape \(3, 3, 3, 15\)",
+        ),
+        (lambda t: [t.pop(k) for k in list(t)] and t.update(a=np.zeros(2)), "no tensor name is one of its own.*'a'"),
+    ],
+)
+def test_weights_that_do_not_fit(tmp_path, damage, message):
+    drawn = values(registry.architecture("resnet-20"))
+    damage(drawn)
+    store.write(tmp_path / "w.safetensors", drawn)
+    with pytest.raises(zoo.ZooError, match=message):
+        zoo.load("resnet-20", pretrained=tmp_path / "w.safetensors")
+
+
+def test_bad_files(tmp_path):
+    (tmp_path / "w.safetensors").write_bytes(b"\xff" * 100)
+    with pytest.raises(zoo.ZooError, match=r"w\.safetensors' cannot be read"):
+        zoo.load("resnet-20", pretrained=tmp_path / "w.safetensors")
+    (tmp_path / "w.h5").touch()
+    with pytest.raises(zoo.ZooError, match=r"must end in \.safetensors, \.pth"):
+        zoo.load("resnet-20", pretrained=tmp_path / "w.h5")
+    with pytest.raises(zoo.ZooError, match=r"saved as \.safetensors"):
+        zoo.save(zoo.build("resnet-20"), tmp_path / "w.npz")
+    (tmp_path / "file").touch()
+    with pytest.raises(zoo.ZooError, match="cannot write"):
+        zoo.save(zoo.build("resnet-20"), tmp_path / "file" / "w.safetensors")
+
+
+def test_given_values_are_not_drawn_first(monkeypatch):
+    """With pretrained weights no random initialiser runs."""
+    spec = registry.architecture("resnet-20")
+    drawn = values(spec)
+
+    def fail(*_, **__):
+        raise AssertionError("an initialiser ran")
+
+    monkeypatch.setattr(
+        keras.initializers.RandomInitializer
+        if hasattr(keras.initializers, "RandomInitializer")
+        else keras.initializers.VarianceScaling,
+        "__call__",
+        fail,
+    )
+    from zoo import graph
+
+    model = graph.build(spec, values=drawn)
+    assert all(np.array_equal(numpy(v), drawn[path]) for path, v in zoo.variables(model).items())
+    with pytest.raises(AssertionError, match="an initialiser ran"):
+        graph.build(spec)
+
+
+def test_seeds_decide_random_weights():
+    def weights(seed):
+        keras.utils.set_random_seed(seed)
+        return numpy(zoo.variables(zoo.build("resnet-20"))["stem.conv.kernel"])
+
+    assert np.array_equal(weights(1), weights(1))
+    assert not np.array_equal(weights(1), weights(2))
+
+
+def test_initial_weights_have_the_declared_spread():
+    """He et al.'s normal over fan-out, as the released EfficientNet code draws it."""
+    keras.utils.set_random_seed(0)
+    kernel = numpy(zoo.variables(zoo.build("resnet-18"))["stage4.block2.conv2.conv.kernel"])
+    assert kernel.std() == pytest.approx(np.sqrt(2 / (9 * 512)), rel=0.01)
+    assert abs(kernel.mean()) < 1e-4

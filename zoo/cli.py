@@ -1,0 +1,94 @@
+"""The `zoo` command. Each sub-command names the function that runs it, imported only then."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+from absl.flags import argparse_flags
+
+from scaling_rules.errors import ZooError
+
+EPILOG = "Results go to standard output, progress and warnings to standard error. Exit code 2: bad input."
+
+COMMANDS = {
+    "list": ("zoo.commands:list_", "names with parameters, MACs and weights"),
+    "info": ("zoo.commands:info", "all that is known of one model"),
+    "cost": ("zoo.commands:cost", "MACs, parameters and activations by stage or block"),
+    "cite": ("zoo.commands:cite", "BibTeX and the published results with their tables"),
+    "predict": ("zoo.predict:predict", "classify pictures"),
+}
+
+
+class _Parser(argparse_flags.ArgumentParser):
+    """argparse's parser whose errors are one line."""
+
+    def error(self, message: str) -> None:  # type: ignore[override]
+        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
+def _parser() -> _Parser:
+    parser = _Parser(
+        prog="zoo", description="A Keras 3 model zoo whose networks come out of scaling rules.", epilog=EPILOG
+    )
+    parser.add_argument("--version", action="store_true", help="print the version and stop")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
+    parts = {name: commands.add_parser(name, help=text, description=text) for name, (_, text) in COMMANDS.items()}
+
+    for name in ("list", "info", "cost", "cite", "predict"):
+        parts[name].add_argument("--json", action="store_true", help="print JSON instead of a table")
+    for name in ("info", "cost", "cite"):
+        parts[name].add_argument("model", metavar="NAME", help="a model name, or NAME.TAG")
+    parts["list"].add_argument(
+        "pattern", nargs="?", default="*", metavar="PATTERN", help="'ghostnet*', or a part of a name"
+    )
+    parts["list"].add_argument("--family", help="models of one family")
+    parts["list"].add_argument(
+        "--max_macs", "--max-macs", metavar="N", help="at most N multiply-adds: 600M, 4.4G or a number"
+    )
+    parts["list"].add_argument("--pretrained", action="store_true", help="models with weights that can be loaded")
+    parts["cost"].add_argument("--blocks", action="store_true", help="by block instead of by stage")
+    parts["cost"].add_argument("--dialect", help="in another release's dialect; see zoo info")
+    predict = parts["predict"]
+    predict.add_argument("images", nargs="+", metavar="PICTURE", help="files, folders, or globs in quotes")
+    predict.add_argument(
+        "--model",
+        default="efficientnet-lite0",
+        metavar="NAME",
+        help="name, NAME.TAG or a saved .keras file (default: %(default)s)",
+    )
+    predict.add_argument("--top", type=int, default=5, metavar="N", help="classes a picture (default: %(default)s)")
+    predict.add_argument(
+        "--batch", type=int, default=16, metavar="N", help="pictures per forward pass (default: %(default)s)"
+    )
+    return parser
+
+
+def run(argv: list[str] | None = None) -> int:
+    """Entry point of the console script: runs a command and returns its exit code."""
+    parser = _parser()
+    args = parser.parse_args(sys.argv[1:] if argv is None else argv)
+    if args.version:
+        import zoo
+
+        print(f"zoo {zoo.__version__}")
+        return 0
+    if args.command is None:
+        parser.print_help()
+        return 2
+    module, function = COMMANDS[args.command][0].split(":")
+    try:
+        return getattr(importlib.import_module(module), function)(args)
+    except ZooError as error:
+        print(f"zoo {args.command}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"zoo {args.command}: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of a pipe, such as head, has left
+        sys.stderr.close()
+        return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run())
