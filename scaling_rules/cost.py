@@ -12,7 +12,8 @@ import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from scaling_rules.lower import Conv, Dense, Primitive, SqueezeExcite, block_of, lower, shapes, stage_of
+from scaling_rules.lower import Conv, Dense, Primitive, SqueezeExcite, block_of, lower, stage_of
+from scaling_rules.shapes import shapes
 from scaling_rules.spec import NetworkSpec
 
 

@@ -30,7 +30,7 @@ def pixels(resolution, count=2):
 
 def values(spec):
     """Random weights of a spec by path, as the oracles' are drawn, in Keras layout."""
-    from scaling_rules.lower import tensors
+    from scaling_rules.shapes import tensors
 
     drawn = {}
     for path, (shape, _) in tensors(spec).items():

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from zoo.catalog import info as info
     from zoo.catalog import list_models as list_models
     from zoo.catalog import spec as spec
-    from zoo.graph import features as features
-    from zoo.graph import variables as variables
+    from zoo.inspection import features as features
+    from zoo.inspection import variables as variables
     from zoo.loading import build as build
     from zoo.loading import load as load
     from zoo.loading import save as save
@@ -37,7 +37,7 @@ _API = {
     "cite": "zoo.catalog",
     "classify": "zoo.prediction",
     "cost": "zoo.catalog",
-    "features": "zoo.graph",
+    "features": "zoo.inspection",
     "info": "zoo.catalog",
     "list_models": "zoo.catalog",
     "load": "zoo.loading",
@@ -45,7 +45,7 @@ _API = {
     "record_of": "zoo.records",
     "save": "zoo.loading",
     "spec": "zoo.catalog",
-    "variables": "zoo.graph",
+    "variables": "zoo.inspection",
 }
 
 __all__ = sorted(_API)

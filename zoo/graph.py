@@ -3,33 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import keras
 import numpy as np
 from keras import layers
 
-from scaling_rules.errors import ZooError, unknown
-from scaling_rules.lower import (
-    Add,
-    Concat,
-    Conv,
-    Dense,
-    Pool,
-    Primitive,
-    SqueezeExcite,
-    Subsample,
-    endpoints,
-    lower,
-    tensors,
-)
-from scaling_rules.spec import NetworkSpec, spec_from_dict
+from scaling_rules.errors import ZooError
+from scaling_rules.lower import Add, Concat, Conv, Dense, Pool, Primitive, SqueezeExcite, Subsample, lower
+from scaling_rules.spec import NetworkSpec
 
 CARRIED = "zoo"
 """Key, in the config of the stem's unused bias initialiser, of what a model carries (see `build`)."""
 
 HALF = ("float16", "bfloat16")
+
+SECOND_MOMENTS = {"linear": 1.0, "relu": 0.5, "relu6": 0.5, "swish": 0.36, "hard_swish": 0.36}
+"""Mean square of an activation's output for a standard normal input."""
 
 KERAS_NAMES = {"swish": "silu", "hard_swish": "hard_silu"}
 """Activations whose name in Keras is not the spec's."""
@@ -49,6 +40,8 @@ class _Walker:
         self.values = values
         self.carried = keras.initializers.Constant({CARRIED: carried})
         self.outputs: dict[str, Any] = {}
+        # Mean square of each output of a fresh network, for the first moving variances (see `conv`).
+        self.moments: dict[str, float] = {"input": 1.0}
         self.acts: dict[str, str] = {}
         # A half-precision policy would round the logits and overflow the loss.
         self.head_dtype = "float32" if keras.config.dtype_policy().compute_dtype in HALF else None
@@ -70,9 +63,12 @@ class _Walker:
             setattr(layer, attribute, initializer)
         return y
 
-    def norm(self, path: str, x: Any) -> Any:
+    def norm(self, path: str, x: Any, variance: float = 1.0) -> Any:
         layer = layers.BatchNormalization(
-            momentum=self.dialect.momentum, epsilon=self.dialect.epsilon, name=f"{path}.norm"
+            momentum=self.dialect.momentum,
+            epsilon=self.dialect.epsilon,
+            moving_variance_initializer=keras.initializers.Constant(variance),
+            name=f"{path}.norm",
         )
         return self.call(
             layer,
@@ -121,7 +117,12 @@ class _Walker:
                 name=f"{op.path}.conv",
             )
             x = self.call(layer, x, kernel="kernel_initializer")
-        return self.activate(op.path, self.norm(op.path, x), op.act)
+        # Moving variances start at what random kernels give instead of at 1. Training replaces them; until then
+        # deep sums would overflow float16 at inference: 2 ** 50 times the input's variance in ResNet-152.
+        fan_in = op.kernel * op.kernel * op.cin // op.groups
+        fan_out = op.kernel * op.kernel * op.cout // op.groups
+        variance = 2.0 * fan_in / fan_out * self.moments[op.inputs[0]]
+        return self.activate(op.path, self.norm(op.path, x, variance), op.act)
 
     def pool(self, op: Pool) -> Any:
         x = self.outputs[op.inputs[0]]
@@ -195,6 +196,15 @@ class _Walker:
         }[type(op)]
         self.outputs[op.path] = make(op)  # type: ignore[operator]
         self.acts[op.path] = getattr(op, "act", "linear")
+        self.moments[op.path] = self.moment(op)
+
+    def moment(self, op: Primitive) -> float:
+        read = [self.moments[path] for path in op.inputs]
+        if isinstance(op, Conv):
+            return SECOND_MOMENTS[op.act]
+        if isinstance(op, Add):
+            return sum(read)
+        return max(read) * (0.25 if isinstance(op, SqueezeExcite) else 1.0)  # a gate is 0.5 at the start
 
 
 def _normalize(spec: NetworkSpec, x: Any) -> Any:
@@ -232,61 +242,3 @@ def build(
     if walker.head_dtype and not spec.classes:
         outputs = layers.Activation("linear", dtype="float32", name="head.float32")(outputs)
     return keras.Model(inputs, outputs, name=spec.name.replace(".", "_"))
-
-
-def _layers(model: keras.Model) -> Iterator[layers.Layer]:
-    for layer in model.layers:
-        if isinstance(layer, keras.Model):
-            yield from _layers(layer)
-        else:
-            yield layer
-
-
-def carried(model: keras.Model) -> dict[str, Any]:
-    """What a model of `build` carries in its config: {'spec': ..., 'record': ...}, also after a reload.
-
-    A model around one carries what that one does; {} for any other model. Raises ZooError for what is no
-    Keras model.
-    """
-    if not isinstance(model, keras.Model):
-        raise ZooError(f"expected a Keras model, a model name or a record, not {type(model).__name__}.")
-    for layer in _layers(model):
-        value = getattr(getattr(layer, "bias_initializer", None), "value", None)
-        if isinstance(value, dict) and CARRIED in value:
-            return value[CARRIED]
-    return {}
-
-
-def variables(model: keras.Model) -> dict[str, keras.Variable]:
-    """The model's weights by tensor path ('stage1.block1.expand.conv.kernel'), as `scaling_rules.lower.tensors` has.
-
-    Works on a reloaded model and on one around it too; a model's further layers and dropout's seeds are left out.
-    """
-    own = carried(model).get("spec")
-    if own is None:
-        raise ZooError(f"model {model.name!r} was not built by zoo: its weights have no spec paths.")
-    paths = tensors(spec_from_dict(own))
-    found = {f"{layer.name}.{v.name}": v for layer in _layers(model) for v in layer.variables}
-    return {path: found[path] for path in paths if path in found}
-
-
-def features(model: keras.Model, strides: Sequence[int] | None = None) -> keras.Model:
-    """A model with the same input and weights whose outputs are the last maps at each total stride.
-
-    Outputs: a dict 'stride2' ... 'stride32' of (batch, height / stride, width / stride, channels).
-    `strides`: which ones, default all the network has. Raises ZooError for one it does not have.
-    """
-    own = carried(model).get("spec")
-    if own is None:
-        raise ZooError(f"model {model.name!r} was not built by zoo: its strides are not known.")
-    ends = endpoints(spec_from_dict(own))
-    outputs = {}
-    named = {layer.name: layer for layer in model.layers}
-    for stride in ends if strides is None else strides:
-        if stride not in ends:
-            raise unknown("stride", stride, map(str, ends))
-        layer = next(
-            named[name] for end in ("act", "norm", "") if (name := f"{ends[stride]}.{end}".rstrip(".")) in named
-        )
-        outputs[f"stride{stride}"] = layer.output
-    return keras.Model(model.input, outputs, name=f"{model.name}-features")

@@ -14,6 +14,7 @@ from scaling_rules.errors import ZooError
 from scaling_rules.spec import NetworkSpec
 from weights import manifest, store
 from zoo import catalog, graph
+from zoo.inspection import variables
 from zoo.records import travelling
 
 log = logging.getLogger("zoo")
@@ -141,7 +142,7 @@ def save(model: keras.Model, path: str | Path) -> None:
     path = Path(path)
     if path.suffix != ".safetensors":
         raise ZooError(f"weights are saved as .safetensors, not {path.name!r}.")
-    arrays = {key: keras.ops.convert_to_numpy(value) for key, value in graph.variables(model).items()}
+    arrays = {key: keras.ops.convert_to_numpy(value) for key, value in variables(model).items()}
     try:
         store.write(path, arrays)
     except OSError as error:

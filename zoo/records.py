@@ -30,7 +30,7 @@ def record_of(model: Any) -> dict[str, Any]:
                 "pass a record, for instance zoo.record_of('efficientnet-lite0')."
             )
         return travelling(manifest.record(name, tag))
-    from zoo.graph import carried  # a name alone must not cost the import of Keras
+    from zoo.inspection import carried  # a name alone must not cost the import of Keras
 
     record = carried(model).get("record")
     if record is None:

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scaling_rules.errors import ZooError
-from scaling_rules.lower import endpoints, lower, shapes, tensors
+from scaling_rules.lower import lower
+from scaling_rules.shapes import endpoints, shapes, tensors
 from scaling_rules.spec import Block, Dialect, Head, NetworkSpec, Stem
 from zoo import registry
 

@@ -7,7 +7,7 @@ import pytest
 from regenerate import values
 
 from scaling_rules.errors import ZooError
-from scaling_rules.lower import tensors
+from scaling_rules.shapes import tensors
 from weights.convert.layouts import LAYOUTS, modules
 from weights.convert.tensors import detect, from_layout, to_layout
 from zoo import registry

@@ -8,8 +8,8 @@ import pytest
 import tensorflow as tf
 
 from scaling_rules.cost import cost
-from scaling_rules.lower import tensors
-from zoo import graph, registry
+from scaling_rules.shapes import tensors
+from zoo import graph, inspection, registry
 
 
 def recount(model, shape):
@@ -45,7 +45,7 @@ def test_the_traced_function_costs_what_the_spec_says(name):
     assert sum(math.prod(v.shape) for v in model.trainable_weights) == total.params
     statistics = [v for v in model.non_trainable_weights if "moving" in v.name]
     assert sum(math.prod(v.shape) for v in statistics) == total.buffers
-    variables = graph.variables(model)
+    variables = inspection.variables(model)
     assert list(variables) == list(table)
     assert all(tuple(variables[path].shape) == t.shape for path, t in table.items())
     keras.backend.clear_session()

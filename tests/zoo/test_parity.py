@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from regenerate import pixels, tensor
 
-from scaling_rules.lower import tensors
+from scaling_rules.shapes import tensors
 from weights.convert.tensors import from_layout
 from zoo import graph, registry
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from scaling_rules.errors import ZooError
-from scaling_rules.lower import Tensor, tensors
+from scaling_rules.shapes import Tensor, tensors
 from scaling_rules.spec import NetworkSpec
 from weights.convert.layouts import LAYOUTS, modules
 

@@ -1,0 +1,125 @@
+"""Writes the tables of docs/ from the data the tests read. `python docs/generate.py`, or --check to compare."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from scaling_rules.cost import cost, human
+from weights import manifest
+from zoo import catalog, references, registry
+
+HERE = Path(__file__).parent
+
+NOTE = "<!-- Written by docs/generate.py; a test compares it. -->\n\n"
+
+DEPTH_WIDTH = """ResNet-50's rows d=4 and w=2 fit the counts when exchanged (within 2 %): stem and the first block of
+each stage are not repeated at full cost, so d=4 costs less than four times 4.09 G, and w=2 nearly four times. For B0 no
+reading of d, w and r gives the printed figures of Table 7's first three rows; the compound row is exact."""
+
+
+def models() -> str:
+    """Every listed name with its cost and the weights that can be loaded."""
+    lines = [
+        "# Models",
+        "",
+        NOTE.strip(),
+        "",
+        f"{len(registry.NAMES)} names are listed; a row with a pattern stands for all its members. MACs are",
+        "multiply-adds of convolutions and dense layers for one picture at the resolution given (the rule is in",
+        "`scaling_rules/cost.py`).",
+        "`zoo list`, `zoo info NAME` and `zoo cost NAME` print the same.",
+        "",
+        "| name | px | params | MACs | weights: claimed top-1, licence |",
+        "|---|---:|---:|---:|---|",
+    ]
+    for name in registry.NAMES:
+        spec, total, pattern = catalog.spec(name), catalog.cost(name), registry.PATTERNS.get(name)
+        notes = []
+        for tag in catalog.loadable_tags(name):
+            record = manifest.record(name, tag)
+            claims = ", ".join(f"{c['value']}" for c in record["claimed"] if c["metric"] == "top1")
+            notes.append(f"{tag}: {claims}, {record['license']}")
+        if pattern:
+            notes.append(f"one of {pattern.members:,}: {pattern.label}")
+        lines.append(f"| {name} | {spec.input[0]} | {total.params:,} | {human(total.macs)} | {'; '.join(notes)} |")
+    return "\n".join([*lines, ""])
+
+
+def compound() -> str:
+    """Printed MACs of EfficientNet's tables beside those counted from our specs."""
+    lines = [
+        "# Compound scaling: the paper's cost columns and ours",
+        "",
+        NOTE.strip(),
+        "",
+        "Printed: `macs_m` of the paper's row in `zoo/references.json`. Counted: `zoo cost NAME`. The paper prints",
+        "one to three digits. The gap is stated beside each; the specs follow the released code.",
+        "",
+    ]
+    for table in ("Table 2", "Table 3", "Table 7"):
+        lines += [f"## {table} (arXiv 1905.11946v5)", "", "| model | printed | counted | gap |", "|---|---:|---:|---:|"]
+        for name in registry.NAMES:
+            for row in references.results(name):
+                if row["source"] == f"arXiv 1905.11946v5 {table}" and row["metric"] == "top1" and row["macs_m"]:
+                    counted = cost(registry.architecture(name)).macs
+                    gap = counted / (row["macs_m"] * 1e6) - 1
+                    printed = f"{row['macs_m'] / 1000:g} G"
+                    lines.append(f"| {name} | {printed} | {counted / 1e9:.3f} G | {100 * gap:+.1f} % |")
+        lines.append("")
+    lines += [
+        DEPTH_WIDTH,
+        "",
+        "The paper prints compound coefficients for MobileNetV1 and B0 only (depth 1.4, width 1.2, resolution 1.3);",
+        "for MobileNetV2 and ResNet-50 there is nothing to build. MobileNetV1 has no d=4 row; `mobilenet-v1-1.0x-d4`",
+        "is ours by the same rule.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def benchmarks() -> str:
+    """What `make benchmark` wrote last."""
+    data = json.loads((HERE.parent / "benchmarks" / "foundation.json").read_text(encoding="utf-8"))
+    lines = [
+        "# Benchmarks",
+        "",
+        NOTE.strip(),
+        "",
+        f"`{data['command']}` on {data['date']}: {data['machine']}; medians of {data['rounds']} interleaved",
+        "rounds, ratios round by round with their quartiles. Machines differ and are noisy: rerun it on yours.",
+        "",
+        "| what | ours | peer | ratio (quartiles) | target |",
+        "|---|---:|---:|---:|---|",
+    ]
+    for row in data["rows"]:
+        unit = row["unit"]
+        peer = f"{row['peer']:.3f} {unit}" if "peer" in row else ""
+        ratio = f"{row['ratio']:.2f} ({row['quartiles'][0]:.2f} to {row['quartiles'][1]:.2f})" if "ratio" in row else ""
+        lines.append(f"| {row['what']} | {row['ours']:.3f} {unit} | {peer} | {ratio} | {row['target']} |")
+    return "\n".join([*lines, ""])
+
+
+PAGES = {"models.md": models, "compound.md": compound, "benchmarks.md": benchmarks}
+
+
+def main() -> int:
+    """Write the pages, or with --check say which are not what would be written (exit code 1)."""
+    stale = [name for name, page in PAGES.items() if not _same(HERE / name, page())]
+    if "--check" in sys.argv:
+        for name in stale:
+            print(f"docs/{name} is stale: run python docs/generate.py")
+        return 1 if stale else 0
+    for name in stale:
+        (HERE / name).write_text(PAGES[name](), encoding="utf-8")
+        print(f"wrote docs/{name}")
+    return 0
+
+
+def _same(path: Path, text: str) -> bool:
+    return path.is_file() and path.read_text(encoding="utf-8") == text
+
+
+if __name__ == "__main__":
+    sys.exit(main())
