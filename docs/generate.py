@@ -14,8 +14,8 @@ HERE = Path(__file__).parent
 
 NOTE = "<!-- Written by docs/generate.py; a test compares it. -->\n\n"
 
-DEPTH_WIDTH = """ResNet-50's rows d=4 and w=2 fit the counts when exchanged (within 2 %): stem and the first block of
-each stage are not repeated at full cost, so d=4 costs less than four times 4.09 G, and w=2 nearly four times. For B0 no
+DEPTH_WIDTH = """ResNet-50's rows d=4 and w=2 fit the counts when exchanged (within 2 %): the stem and the projection
+shortcuts are not repeated, so d=4 costs less than four times 4.09 G, and w=2 nearly four times. For B0 no
 reading of d, w and r gives the printed figures of Table 7's first three rows; the compound row is exact."""
 
 
