@@ -14,7 +14,13 @@ EXTRAS = {
     # searches on several machines
     "ray": ["ray>=2.50"],
     # other engines for an exported model
-    "export": ["onnxruntime>=1.22", "openvino>=2025.2", "ai-edge-litert>=2.0", "tf2onnx>=1.16"],
+    "export": [
+        "onnxruntime>=1.22",
+        "openvino>=2025.2",
+        "ai-edge-litert>=2.0",
+        "tf2onnx>=1.16",
+        "backports.strenum<1.3",  # LiteRT asks for it, and 1.3 refuses Python 3.11 and newer
+    ],
     "plots": ["matplotlib>=3.10"],
     # checks of the documentation
     "docs": ["markdown-it-py>=3.0"],
