@@ -12,19 +12,21 @@ $(VENV)/made:
 	touch $@
 
 $(VENV)/demo: $(VENV)/made setup.py constraints.txt
-	$(PIP) install --quiet --constraint constraints.txt '.[demo,lite]'
+	@echo "Installing into $(VENV): some 2 minutes."
+	@$(PIP) install --quiet --constraint constraints.txt '.[demo,lite]'
 	touch $@
 
 $(VENV)/test: $(VENV)/made setup.py constraints.txt
-	$(PIP) install --quiet --constraint constraints.txt '.[$(EVERYTHING)]'
+	@echo "Installing everything into $(VENV): some 5 minutes."
+	@$(PIP) install --quiet --constraint constraints.txt '.[$(EVERYTHING)]'
 	touch $@
 
 # The wheel is built anew and installed each time, so that what runs is what is in the tree.
 define reinstall
-	rm -rf build dist *.egg-info
-	$(PIP) wheel --quiet --no-deps --wheel-dir dist .
-	$(PIP) install --quiet --no-deps --force-reinstall dist/*.whl
-	rm -rf build *.egg-info
+	@rm -rf build dist *.egg-info
+	@$(PIP) wheel --quiet --no-deps --wheel-dir dist .
+	@$(PIP) install --quiet --no-deps --force-reinstall dist/*.whl
+	@rm -rf build *.egg-info
 endef
 
 demo: $(VENV)/demo  ## classify two photographs with real ImageNet weights

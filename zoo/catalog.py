@@ -89,7 +89,7 @@ def info(name: str) -> dict[str, Any]:
     model, tag = split(name)
     network = spec(name)
     total = cost(network)
-    pattern = registry.PATTERNS.get(model)
+    pattern = registry.pattern(model)
     return {
         "name": network.name,
         "family": network.family,

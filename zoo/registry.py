@@ -42,11 +42,11 @@ PATTERNS: dict[str, Pattern] = {}
 
 for _module in FAMILIES:
     for _group in _module.GROUPS:
-        for _name in (*_group.models, *(pattern.default for pattern in _group.patterns)):
+        for _name in (*_group.models, *(_pattern.default for _pattern in _group.patterns)):
             if _name in _GROUPS:
                 raise ZooError(f"two families define {_name}.")
             _GROUPS[_name] = _group
-        PATTERNS |= {pattern.default: pattern for pattern in _group.patterns}
+        PATTERNS |= {_pattern.default: _pattern for _pattern in _group.patterns}
 
 NAMES = tuple(_GROUPS)
 """Every listed name, in the order of the families; a pattern stands here once, by its default member."""
@@ -58,13 +58,13 @@ def _find(name: str) -> tuple[Group, Pattern | None, tuple[int, ...]]:
     group = _GROUPS.get(name)
     if group is not None and name in group.models:
         return group, None, ()
-    for default, pattern in PATTERNS.items():
-        match = re.fullmatch(pattern.regex, name, re.ASCII)
-        if match:
-            return _GROUPS[default], pattern, tuple(map(int, match.groups()))
-    for pattern in PATTERNS.values():
-        if name == pattern.label:
-            raise ZooError(f"{name} is a pattern; put numbers for the letters, as in {pattern.default}.")
+    for default, known in PATTERNS.items():
+        found = re.fullmatch(known.regex, name, re.ASCII)
+        if found:
+            return _GROUPS[default], known, tuple(map(int, found.groups()))
+    for known in PATTERNS.values():
+        if name == known.label:
+            raise ZooError(f"{name} is a pattern; put numbers for the letters, as in {known.default}.")
     hint = nearest(name, NAMES)
     raise ZooError(f"unknown model {name!r:.80}.{hint or ' `zoo list` shows all names.'}")
 
@@ -74,21 +74,26 @@ def dialects(name: str) -> dict[str, Dialect]:
     return _find(name)[0].dialects
 
 
+def pattern(name: str) -> Pattern | None:
+    """The pattern a name belongs to, None for a name of its own. Raises ZooError for an unknown name."""
+    return _find(name)[1]
+
+
 @functools.lru_cache(maxsize=256)
 def architecture(name: str, dialect: str | None = None) -> NetworkSpec:
     """The spec of a name as its family defines it, in the default or the named dialect.
 
     Raises ZooError for an unknown name (with the nearest ones) and an unknown dialect.
     """
-    group, pattern, numbers = _find(name)
+    group, member_of, numbers = _find(name)
     if dialect is not None and dialect not in group.dialects:
         raise unknown(f"dialect of {name}", dialect, group.dialects)
     chosen = group.dialects[dialect] if dialect else next(iter(group.dialects.values()))
-    return pattern.make(numbers, chosen) if pattern else group.models[name](chosen)
+    return member_of.make(numbers, chosen) if member_of else group.models[name](chosen)
 
 
-def match(pattern: str = "*") -> list[str]:
+def match(glob: str = "*") -> list[str]:
     """Listed names that a shell pattern (`*`, `?`, `[a-c]`) or a part of the name matches, in zoo order."""
-    if not any(sign in pattern for sign in "*?["):
-        pattern = f"*{pattern}*"
-    return [name for name in NAMES if fnmatch.fnmatchcase(name, pattern.lower())]
+    if not any(sign in glob for sign in "*?["):
+        glob = f"*{glob}*"
+    return [name for name in NAMES if fnmatch.fnmatchcase(name, glob.lower())]

@@ -104,7 +104,9 @@ def test_info_is_plain_data_with_claims_apart_from_measurements():
     assert {claim["value"] for claim in weights["claimed"]} == {80.9, 79.844}
     assert weights["measured"] == []
     assert "1.1 to 1.3 points below the abstract" in info["note"]
-    assert zoo.info("resnet-20-pool-7-1-2")["published"][0]["value"] == 92.01
+    pooled = zoo.info("resnet-20-pool-7-1-2")
+    assert pooled["published"][0]["value"] == 92.01
+    assert pooled["pattern"] == {"label": "resnet-20-pool-A-B-C", "members": 36}
 
 
 def test_cite_has_bibtex_and_tables():

@@ -1,6 +1,9 @@
 """What `load` and `build` accept, refuse and report."""
 
+import importlib.metadata
 import logging
+from dataclasses import replace
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -8,7 +11,7 @@ import pytest
 from regenerate import values
 
 import zoo
-from weights import store
+from weights import manifest, store
 from zoo import registry
 
 
@@ -117,6 +120,33 @@ def test_weights_that_do_not_fit(tmp_path, damage, message):
     store.write(tmp_path / "w.safetensors", drawn)
     with pytest.raises(zoo.ZooError, match=message):
         zoo.load("resnet-20", pretrained=tmp_path / "w.safetensors")
+
+
+def test_a_users_pytorch_file(lite0_pth, tmp_path):
+    """The same tensors as by tag; another network's file is refused, and so is a damaged one."""
+    mine, published = (zoo.load("efficientnet-lite0", pretrained=x) for x in (lite0_pth, True))
+    for path, variable in zoo.variables(mine).items():
+        assert np.array_equal(numpy(variable), numpy(zoo.variables(published)[path])), path
+    with pytest.raises(zoo.ZooError, match=r"lite1: tensor _blocks\.3\._depthwise_conv\.weight has shape"):
+        zoo.load("efficientnet-lite1", pretrained=lite0_pth)
+    with pytest.raises(zoo.ZooError, match=r"lite0-57934424\.pth: .*tensor _conv_stem\.weight has shape"):
+        store.local(narrow(), lite0_pth)
+    (tmp_path / "half.pth").write_bytes(lite0_pth.read_bytes()[:9_000_000])
+    with pytest.raises(zoo.ZooError, match=r"half\.pth: truncated"):
+        zoo.load("efficientnet-lite0", pretrained=tmp_path / "half.pth")
+
+
+def narrow():
+    """Lite0 with a stem of half the channels, so that tensors of the right names have wrong shapes."""
+    spec = registry.architecture("efficientnet-lite0")
+    first = replace(spec.stages[0][0], mids=(16,))
+    return replace(spec, stem=replace(spec.stem, out=16), stages=((first,), *spec.stages[1:]))
+
+
+@pytest.fixture
+def lite0_pth():
+    source = manifest.record("efficientnet-lite0")["sources"][0]
+    return Path(str(importlib.metadata.distribution(source["package"]).locate_file(source["file"])))
 
 
 def test_bad_files(tmp_path):
