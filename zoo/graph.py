@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -216,6 +217,16 @@ def _normalize(spec: NetworkSpec, x: Any) -> Any:
     return layers.Rescaling(scale, offset, dtype="float32", name="normalize")(x)
 
 
+def functional(inputs: Any, outputs: Any, name: str) -> keras.Model:
+    """`keras.Model(inputs, outputs)`, also for the deepest networks: Keras walks back one call a layer."""
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(limit, 20_000))
+    try:
+        return keras.Model(inputs, outputs, name=name)
+    finally:
+        sys.setrecursionlimit(limit)
+
+
 def build(
     spec: NetworkSpec,
     *,
@@ -241,4 +252,4 @@ def build(
     outputs = walker.outputs[ops[-1].path]
     if walker.head_dtype and not spec.classes:
         outputs = layers.Activation("linear", dtype="float32", name="head.float32")(outputs)
-    return keras.Model(inputs, outputs, name=spec.name.replace(".", "_"))
+    return functional(inputs, outputs, spec.name.replace(".", "_"))

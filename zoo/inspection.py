@@ -11,7 +11,7 @@ from keras import layers
 from scaling_rules.errors import ZooError, unknown
 from scaling_rules.shapes import endpoints, tensors
 from scaling_rules.spec import spec_from_dict
-from zoo.graph import CARRIED
+from zoo.graph import CARRIED, functional
 
 
 def _layers(model: keras.Model) -> Iterator[layers.Layer]:
@@ -69,4 +69,4 @@ def features(model: keras.Model, strides: Sequence[int] | None = None) -> keras.
             named[name] for end in ("act", "norm", "") if (name := f"{ends[stride]}.{end}".rstrip(".")) in named
         )
         outputs[f"stride{stride}"] = layer.output
-    return keras.Model(model.input, outputs, name=f"{model.name}-features")
+    return functional(model.input, outputs, f"{model.name}-features")

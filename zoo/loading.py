@@ -13,15 +13,13 @@ import numpy as np
 from scaling_rules.errors import ZooError
 from scaling_rules.spec import NetworkSpec
 from weights import manifest, store
-from zoo import catalog, graph
+from zoo import catalog, graph, registry
 from zoo.inspection import variables
 from zoo.records import travelling
 
 log = logging.getLogger("zoo")
 
 Size = int | tuple[int | None, ...]
-
-CLASSIFIER = "head.classifier."
 
 
 def _shape(spec: NetworkSpec, shape: Size | None) -> tuple[NetworkSpec, tuple[int | None, int | None]]:
@@ -121,11 +119,13 @@ def load(
                 f"{name}: the weights take {spec.input[2]} input channels, not {network.input[2]}; "
                 "load it without weights, or repeat your channels."
             )
-        values = store.local(spec, path) if path else store.published(spec, record or {})
         if record:
+            values = store.published(spec, record)
             carried = travelling(record) | {"normalized_input": not include_preprocessing}
-        if network.classes != spec.classes:
-            values = {key: value for key, value in values.items() if not key.startswith(CLASSIFIER)}
+        elif path:
+            values = _own(replace(spec, classes=network.classes), spec.classes, model_name, path)
+        if network.classes != _classes(values):
+            values = {key: value for key, value in values.items() if not key.startswith("head.classifier.")}
             if carried:
                 carried["classes"] = None if network.classes else []
             if network.classes:
@@ -158,6 +158,34 @@ def _own_file(pretrained: bool | str | Path) -> Path | None:
     if not isinstance(pretrained, bool | str):
         raise ZooError(f"pretrained must be True, False, a tag or a path, not {pretrained!r:.80}.")
     return None
+
+
+def _classes(values: dict[str, np.ndarray]) -> int:
+    """The number of classes that weights were made for, 0 for weights without a classifier."""
+    kernel = values.get("head.classifier.dense.kernel")
+    return 0 if kernel is None else kernel.shape[-1]
+
+
+def _own(spec: NetworkSpec, usual: int, name: str, path: Path) -> dict[str, np.ndarray]:
+    """The tensors of a user's file, with a classifier for the spec's classes or the model's `usual` ones.
+
+    Where they do not fit, the error names a dialect in which they do.
+    """
+    for classes in dict.fromkeys((spec.classes, usual)):
+        try:
+            return store.local(replace(spec, classes=classes), path)
+        except ZooError as error:
+            reason = str(error)
+    others = [dialect for dialect in registry.dialects(name) if dialect != spec.dialect.name]
+    fitting = [dialect for dialect in others if _fits(registry.architecture(name, dialect), path)]
+    raise ZooError(f"{reason} It fits dialect={fitting[0]!r}." if fitting else reason)
+
+
+def _fits(spec: NetworkSpec, path: Path) -> bool:
+    try:
+        return bool(store.local(spec, path))
+    except ZooError:
+        return False
 
 
 def _published(name: str, tag: str | None) -> manifest.Record:

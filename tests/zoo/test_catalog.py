@@ -49,6 +49,17 @@ def test_ghostnets_dialects_differ_as_its_releases_do():
     assert all(block.squeeze % 4 == 0 for block in ours.blocks)
 
 
+@pytest.mark.parametrize(
+    "name", ["mobilenet-v2-1.0x", "efficientnet-lite3", "efficientnet-b0", "ghostnet-1.0x", "resnet-50"]
+)
+def test_timms_dialect_normalises_as_timm_does(name):
+    """The stored oracles of timm's own weights state ImageNet's mean and standard deviation for each of them."""
+    spec = zoo.spec(name, dialect="timm")
+    assert spec.mean == pytest.approx([255 * x for x in (0.485, 0.456, 0.406)])
+    assert spec.std == pytest.approx([255 * x for x in (0.229, 0.224, 0.225)])
+    assert zoo.spec("mobilenet-v2-1.0x").mean == zoo.spec("mobilenet-v1-1.0x", dialect="timm").mean == (127.5,) * 3
+
+
 def test_a_tag_decides_dialect_and_normalisation():
     for tagged in (zoo.spec("efficientnet-lite0", "pypi_in1k"), zoo.spec("efficientnet-lite0.pypi_in1k")):
         assert tagged == zoo.spec("efficientnet-lite0")

@@ -117,17 +117,25 @@ def test_half_precision_gives_finite_float32_logits(name, policy):
     keras.config.set_dtype_policy(policy)
     try:
         model = graph.build(registry.architecture(name), values=drawn)
-        bare = zoo.build(name, num_classes=0)
     finally:
         keras.config.set_dtype_policy(before)
     assert model.get_layer("stem.conv").compute_dtype == policy.removeprefix("mixed_")
     assert model.get_layer("normalize").compute_dtype == "float32"
     x = picture(name)
-    assert bare(x).dtype == "float32"
     y, exact = model(x), numpy(full(x))
     assert y.dtype == "float32"
     assert np.abs(numpy(y) - exact).max() < 0.25 * np.abs(exact).max()
     assert np.isfinite(numpy(model(x, training=True))).all()
+
+
+def test_half_precision_features_are_float32_too():
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        model = zoo.build("resnet-20", num_classes=0)
+    finally:
+        keras.config.set_dtype_policy(before)
+    assert model(picture("resnet-20")).dtype == "float32"
 
 
 @pytest.mark.parametrize("name", ["efficientnet-b0", "efficientnet-lite0"])

@@ -92,6 +92,19 @@ def test_own_weights_round_trip(name, tmp_path, caplog):
     assert "the classifier is new (3 classes)" in caplog.text
 
 
+def test_a_file_with_a_head_of_its_own(tmp_path, caplog):
+    model = zoo.build("resnet-20", num_classes=7)
+    zoo.save(model, tmp_path / "seven.safetensors")
+    again = zoo.load("resnet-20", pretrained=tmp_path / "seven.safetensors", num_classes=7)
+    for path, variable in zoo.variables(model).items():
+        assert np.array_equal(numpy(zoo.variables(again)[path]), numpy(variable)), path
+    assert "classifier is new" not in caplog.text
+    zoo.save(zoo.build("resnet-20", num_classes=0), tmp_path / "none.safetensors")
+    assert zoo.load("resnet-20", pretrained=tmp_path / "none.safetensors", num_classes=0).output_shape == (None, 64)
+    with pytest.raises(zoo.ZooError, match=r"head\.classifier\.dense\.kernel has shape \(64, 7\), not \(64, 10\)"):
+        zoo.load("resnet-20", pretrained=tmp_path / "seven.safetensors")
+
+
 def test_weights_in_timms_names_are_recognised(tmp_path):
     from weights.convert.tensors import to_layout
 
@@ -100,6 +113,17 @@ def test_weights_in_timms_names_are_recognised(tmp_path):
     model = zoo.load("resnet-18", pretrained=tmp_path / "timm.safetensors", dialect="timm")
     drawn = values(spec)
     assert all(np.array_equal(numpy(v), drawn[path]) for path, v in zoo.variables(model).items())
+
+
+def test_a_file_of_another_dialect_or_family_says_so(tmp_path):
+    from weights.convert.tensors import to_layout
+
+    timm = registry.architecture("ghostnet-0.5x", "timm")
+    store.write(tmp_path / "w.safetensors", to_layout(timm, "timm", values(timm)))
+    with pytest.raises(zoo.ZooError, match=r"dialect='pytorch'\.$"):
+        zoo.load("ghostnet-0.5x", pretrained=tmp_path / "w.safetensors", dialect="tensorflow")
+    with pytest.raises(zoo.ZooError, match=r"missing conv1\.weight.*unused blocks"):
+        zoo.load("resnet-18", pretrained=tmp_path / "w.safetensors")
 
 
 @pytest.mark.parametrize(
@@ -127,7 +151,7 @@ def test_a_users_pytorch_file(lite0_pth, tmp_path):
     mine, published = (zoo.load("efficientnet-lite0", pretrained=x) for x in (lite0_pth, True))
     for path, variable in zoo.variables(mine).items():
         assert np.array_equal(numpy(variable), numpy(zoo.variables(published)[path])), path
-    with pytest.raises(zoo.ZooError, match=r"lite1: tensor _blocks\.3\._depthwise_conv\.weight has shape"):
+    with pytest.raises(zoo.ZooError, match=r"efficientnet-lite1, layout lukemelas: missing _blocks\.16.*none unused"):
         zoo.load("efficientnet-lite1", pretrained=lite0_pth)
     with pytest.raises(zoo.ZooError, match=r"lite0-57934424\.pth: .*tensor _conv_stem\.weight has shape"):
         store.local(narrow(), lite0_pth)

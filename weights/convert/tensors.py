@@ -63,7 +63,7 @@ def from_layout(spec: NetworkSpec, layout: str, theirs: Mapping[str, np.ndarray]
     """
     ours: dict[str, np.ndarray] = {}
     left = {name for name in theirs if not name.endswith(IGNORED)}
-    missing = []
+    missing, misshapen = [], []
     for path, name, tensor in _names(spec, layout):
         if name not in left:
             missing.append(name)
@@ -71,13 +71,14 @@ def from_layout(spec: NetworkSpec, layout: str, theirs: Mapping[str, np.ndarray]
         left.remove(name)
         array = theirs[name] if layout.startswith("keras") else _from_torch(path, theirs[name], tensor.shape)
         if array.shape != tensor.shape:
-            raise ZooError(
-                f"{spec.name}: tensor {name} has shape {theirs[name].shape}, which does not give {path} "
-                f"its shape {tensor.shape}."
-            )
+            misshapen.append(f"tensor {name} has shape {theirs[name].shape}, which does not give {path} {tensor.shape}")
+            continue
         ours[path] = np.ascontiguousarray(array, dtype=np.float32)
     if missing or left:
         raise ZooError(f"{spec.name}, layout {layout}: {_listing('missing', missing)}; {_listing('unused', left)}.")
+    if misshapen:  # after the names: a file of another family shares a few of them
+        more = f", and {len(misshapen) - 1} more do not fit" if len(misshapen) > 1 else ""
+        raise ZooError(f"{spec.name}: {misshapen[0]}{more}.")
     return ours
 
 

@@ -68,6 +68,11 @@ def named(*dialects: Dialect) -> dict[str, Dialect]:
     return {dialect.name: dialect for dialect in dialects}
 
 
+def pixels(dialect: Dialect, authors: Pixels) -> Pixels:
+    """The normalisation of a family whose authors' differs from ImageNet's, which timm's own weights take."""
+    return IMAGENET if dialect.name == "timm" else authors
+
+
 def timm(dialect: Dialect = PYTORCH) -> Dialect:
     """A PyTorch dialect under timm's name."""
     return replace(dialect, name="timm")

@@ -8,10 +8,12 @@ from __future__ import annotations
 from scaling_rules import compound
 from scaling_rules.compound import Coefficients
 from scaling_rules.spec import Dialect, Head, NetworkSpec, Stem
-from zoo.families import TENSORFLOW, Group, Make, named, timm
+from zoo.families import TENSORFLOW, Group, Make, Pixels, named, pixels, timm
 from zoo.families.efficientnet import TABLE, mbconv_stages
 
 DIALECTS = named(TENSORFLOW, timm())
+
+RELEASED: Pixels = {"mean": (127.0, 127.0, 127.0), "std": (128.0, 128.0, 128.0)}
 
 COEFFICIENTS = {
     "lite0": Coefficients(1.0, 1.0, 224, 0.2),
@@ -34,12 +36,12 @@ def lite(variant: str, dialect: Dialect) -> NetworkSpec:
         stem=Stem(32, activation="relu6"),
         stages=mbconv_stages(TABLE, 32, "relu6", squeeze=False),
         head=Head(conv=1280, activation="relu6", dropout=c.dropout),
-        mean=(127.0, 127.0, 127.0),
-        std=(128.0, 128.0, 128.0),
         drop_path=0.2,
         source="tensorflow/tpu models/official/efficientnet/lite/README.md and efficientnet_lite_builder.py",
         note="Resolutions are the release's 280 and 300 for lite3 and lite4 (timm runs them at 300 and 380); "
-        "its README states MACs 4 to 5.5 % above a count of convolutions and dense layers.",
+        "its README states MACs 4 to 5.5 % above a count of convolutions and dense layers. Pixels are normalised "
+        "as in the release, (x - 127) / 128; ports of its weights take (x - 127.5) / 127.5.",
+        **pixels(dialect, RELEASED),
     )
     return compound.scale(base, c.depth, c.width, c.resolution, fixed_ends=True)
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from scaling_rules import compound
 from scaling_rules.rounding import make_divisible
 from scaling_rules.spec import Block, Dialect, Head, NetworkSpec, Stage, Stem
-from zoo.families import CIFAR, INCEPTION, TENSORFLOW, Group, Make, named, timm
+from zoo.families import CIFAR, INCEPTION, TENSORFLOW, Group, Make, named, pixels, timm
 from zoo.families.efficientnet import mbconv_stages
 
 DIALECTS = named(TENSORFLOW, timm())
@@ -69,7 +69,7 @@ def v2(width: float, dialect: Dialect) -> NetworkSpec:
         stages=mbconv_stages(V2_TABLE, 32, "relu6", squeeze=False),
         head=Head(conv=1280, activation="relu6", dropout=0.2),
         source="arXiv 1801.04381 Table 2; tensorflow/models slim mobilenet_v2.py",
-        **INCEPTION,
+        **pixels(dialect, INCEPTION),
     )
     spec = compound.scale(base, width=width)
     return replace(spec, head=replace(spec.head, conv=max(1280, make_divisible(1280 * width, 8))))
