@@ -209,8 +209,11 @@ def _block(g: _Graph, at: str, x: str, b: Block, depth: float) -> str:
         x = g.add(Pool(f"{at}.pool", (x,), g.width[x], "max", b.pool, 2))
     y = BODIES[b.kind].lower(g, at, x, b)
     if b.shortcut == "none":
+        last = g.ops[-1]
         if b.sum_activation != "linear":
-            g.ops[-1] = g.ops[-1]._replace(act=b.sum_activation)  # type: ignore[call-arg]
+            if not isinstance(last, Conv):
+                raise ZooError(f"{at}: a {b.kind} block without a shortcut takes no sum_activation.")
+            g.ops[-1] = last._replace(act=b.sum_activation)
         return y
     shortcut = _shortcut(g, f"{at}.shortcut", x, b)
     if g.width[shortcut] != g.width[y]:

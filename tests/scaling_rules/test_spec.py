@@ -52,6 +52,7 @@ def test_a_spec_cannot_be_changed():
         (Block("basic", 24, (24,), stride=2, shortcut="identity"), "identity shortcut cannot stride by 2"),
         (Block("basic", 8, (8,), stride=2, shortcut="padded"), "sum of 8 channels and a shortcut of 16"),
         (Block("separable", 24, (24,)), "keeps its input's width 16, not 24"),
+        (Block("ghost", 24, (24,), sum_activation="relu"), "ghost block without a shortcut takes no sum_activation"),
     ],
 )
 def test_a_broken_tie_is_named(block, message):

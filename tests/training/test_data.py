@@ -1,4 +1,3 @@
-import importlib.util
 import json
 from pathlib import Path
 
@@ -23,14 +22,6 @@ RNG = np.random.default_rng(0)
 
 def noise(height: int, width: int) -> np.ndarray:
     return RNG.integers(0, 256, (height, width, 3), np.uint8)
-
-
-@pytest.fixture
-def photos() -> Path:
-    skimage = importlib.util.find_spec("skimage")
-    if skimage is None or skimage.origin is None:
-        pytest.skip("the photographs come with scikit-image")
-    return Path(skimage.origin).parent / "data"
 
 
 @pytest.mark.parametrize("name", ORACLE)

@@ -2,16 +2,14 @@
 
 import collections
 import json
-import os
 import re
 from pathlib import Path
 
 import pytest
 
-from zoo import references
+from zoo import references, registry
 
 HERE = Path(references.__file__).parent
-SHARED = Path(os.environ.get("ZOO_SHARED", Path(__file__).parents[3] / "shared"))
 
 FILE = json.loads((HERE / "references.json").read_text(encoding="utf-8"))
 ROWS = FILE["results"]
@@ -31,21 +29,6 @@ FIELDS = {
     "paper": (str, type(None)),
 }
 EXTRA = {"std": NUMBER, "note": str}
-
-NAMES = [
-    r"efficientnet-(b[0-8]|l2|lite[0-4])",
-    r"ghostnet-(0\.5|1\.0|1\.3)x",
-    r"ghostnet-enlarged-(600m|4\.4b)",
-    r"resnet-(18|34|50|101|152|20|32|44|56|110)",
-    r"mobilenet-v1-(0\.25|0\.5|0\.75|1\.0)x",
-    r"mobilenet-v2-(0\.35|0\.5|0\.75|1\.0|1\.4)x",
-    r"(mobilenet-v1|efficientnet-b0)-compound",
-    r"(mobilenet-v1-1\.0x|mobilenet-v2-1\.0x|resnet-50|efficientnet-b0)-(d4|w2|r2)",
-    r"resnet-20-pool(-[1-8]){3}",
-    r"resnet-18-pool(-[1-6]){4}",
-    r"resnet-50-pool(-\d+){4}",
-    r"channel-bench-(mobilenet|resnet)-[1-4]{7}",
-]
 
 
 def values(name, dataset="imagenet1k-val", metric="top1", source=""):
@@ -71,7 +54,7 @@ def test_every_row_has_the_fields_and_nothing_else():
 
 def test_models_have_the_names_of_the_zoo():
     for name in {row["model"] for row in ROWS} - {None}:
-        assert any(re.fullmatch(pattern, name) for pattern in NAMES), name
+        assert registry.dialects(name), name
 
 
 def test_the_file_has_one_result_a_line():
@@ -238,11 +221,10 @@ def test_cite_says_when_there_is_no_result_and_no_paper():
     assert references.cite("my-own-network").startswith("No paper is recorded for my-own-network.")
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason=f"the reference notes are not at {SHARED}")
-def test_the_file_agrees_with_the_reference_notes():
+def test_the_file_agrees_with_the_reference_notes(shared):
     import yaml
 
-    entries = yaml.safe_load((SHARED / "reference/published_results.yaml").read_text(encoding="utf-8"))
+    entries = yaml.safe_load((shared / "reference/published_results.yaml").read_text(encoding="utf-8"))
 
     def key(row, label):
         return (
