@@ -60,7 +60,7 @@ def build(
     out of range and an input smaller than the total stride.
     """
     network, size = _adapt(
-        catalog.spec(spec) if isinstance(spec, str) else spec, num_classes, input_shape, dropout, drop_path
+        spec if isinstance(spec, NetworkSpec) else catalog.spec(spec), num_classes, input_shape, dropout, drop_path
     )
     return graph.build(network, size=size, include_preprocessing=include_preprocessing)
 
@@ -98,8 +98,9 @@ def load(
 
     name: a model name, or name.tag. pretrained: True for the default tag, a tag, or the path of a
     .safetensors or PyTorch file whose tensors have our names or those of a layout known for the family.
-    num_classes other than the weights' gives a new, random classifier and keeps the rest. dialect: of the
-    network, where it is not the weights' record that says. The other arguments are those of `build`.
+    num_classes other than the weights' gives a new, random classifier and keeps the rest. input_shape: a fixed
+    square one also sets what `zoo.preprocess` makes of a picture. dialect: of the network, where it is not the
+    weights' record that says. The other arguments are those of `build`.
 
     The graph is the same with and without weights. Raises ZooError for an unknown name, tag or dialect, for
     weights that were never published (saying how to load your own), that cannot be fetched, or do not fit.
@@ -109,7 +110,9 @@ def load(
     if isinstance(pretrained, str) and path is None:
         tag = pretrained
     record = _published(model_name, tag) if pretrained and path is None else None
-    spec = catalog.spec(model_name, tag, dialect=dialect)
+    if record and dialect not in (None, record["dialect"]):
+        raise ZooError(f"{name}: the weights {record['tag']!r} are of dialect {record['dialect']!r}, not {dialect!r}.")
+    spec = catalog.spec(model_name, tag, dialect=None if record else dialect)
     network, size = _adapt(spec, num_classes, input_shape, dropout, drop_path)
     values: dict[str, np.ndarray] = {}
     carried: dict[str, Any] | None = None
@@ -122,6 +125,7 @@ def load(
         if record:
             values = store.published(spec, record)
             carried = travelling(record) | {"normalized_input": not include_preprocessing}
+            carried["preprocessing"] = _resized(carried["preprocessing"], size)
         elif path:
             values = _own(replace(spec, classes=network.classes), spec.classes, model_name, path)
         if network.classes != _classes(values):
@@ -131,6 +135,14 @@ def load(
             if network.classes:
                 log.warning("zoo: %s: the classifier is new (%d classes); all else is loaded", name, network.classes)
     return graph.build(network, size=size, include_preprocessing=include_preprocessing, values=values, record=carried)
+
+
+def _resized(preprocessing: dict[str, Any], size: tuple[int | None, int | None]) -> dict[str, Any]:
+    """The preprocessing for a model of a fixed square input: the same share of the picture at that size."""
+    side, crop = size[0], preprocessing["crop"]
+    if side is None or side != size[1]:
+        return preprocessing
+    return preprocessing | {"crop": side, "resize": round(preprocessing["resize"] * side / crop)}
 
 
 def save(model: keras.Model, path: str | Path) -> None:

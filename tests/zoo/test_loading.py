@@ -38,6 +38,7 @@ def numpy(x):
         ({"pretrained": "no/such.safetensors"}, "no weights file 'no/such.safetensors'"),
         ({"pretrained": "weights.h5"}, "no weights file .weights.h5."),
         ({"pretrained": True, "input_shape": (224, 224, 1)}, "the weights take 3 input channels, not 1"),
+        ({"pretrained": True, "dialect": "timm"}, "the weights 'pypi_in1k' are of dialect 'tensorflow', not 'timm'"),
         ({"dialect": "caffe"}, "unknown dialect of efficientnet-lite0 'caffe'; valid: tensorflow, timm"),
     ],
 )

@@ -74,6 +74,16 @@ def test_a_reloaded_model_still_prepares_and_classifies(lite0, photos, tmp_path)
     assert zoo.classify(again, photos / "chelsea.png") == zoo.classify(lite0, photos / "chelsea.png")
 
 
+def test_a_fixed_square_input_gets_pictures_of_its_size(photos):
+    model = zoo.load("efficientnet-lite0", pretrained=True, input_shape=192, dialect="tensorflow")
+    assert zoo.record_of(model)["preprocessing"] | {"mean": 0, "std": 0} == {
+        "resize": 219, "crop": 192, "interpolation": "bicubic", "mean": 0, "std": 0,
+    }  # fmt: skip
+    assert zoo.classify(model, photos / "coffee.png")[0][0].index == 967
+    whole = zoo.load("efficientnet-lite0", pretrained=True, input_shape=(None, 224, 3))
+    assert zoo.record_of(whole)["preprocessing"]["crop"] == 224
+
+
 def test_a_bare_network_gets_normalised_pixels(lite0, photos):
     bare = zoo.load("efficientnet-lite0", pretrained=True, include_preprocessing=False)
     pixels = zoo.preprocess(photos / "coffee.png", bare)
