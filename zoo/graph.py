@@ -92,10 +92,7 @@ class _Walker:
         return y
 
     def fresh(self, path: str, declared: keras.initializers.Initializer) -> np.ndarray | None:
-        """What the declared initialiser would give, without an operation of the backend for each variable.
-
-        Those some thousand operations are a third of the time it takes to build a large network.
-        """
+        """What the declared initialiser would give, without an operation of the backend for each variable."""
         shape = self.shapes[path].shape
         if path in self.draws:
             return self.draws.pop(path).result()

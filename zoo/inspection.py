@@ -10,7 +10,7 @@ from keras import layers
 
 from scaling_rules.errors import ZooError, unknown
 from scaling_rules.shapes import endpoints, tensors
-from scaling_rules.spec import spec_from_dict
+from scaling_rules.spec import NetworkSpec, spec_from_dict
 from zoo.graph import CARRIED, functional
 
 
@@ -37,15 +37,20 @@ def carried(model: keras.Model) -> dict[str, Any]:
     return {}
 
 
+def _spec(model: keras.Model) -> NetworkSpec:
+    own = carried(model).get("spec")
+    if own is None:
+        raise ZooError(f"model {model.name!r} was not built by zoo: it carries no spec.")
+    return spec_from_dict(own)
+
+
 def variables(model: keras.Model) -> dict[str, keras.Variable]:
     """The model's weights by tensor path ('stage1.block1.expand.conv.kernel'), as `scaling_rules.shapes.tensors` has.
 
     Works on a reloaded model and on one around it too; a model's further layers and dropout's seeds are left out.
+    Raises ZooError for a model without a spec.
     """
-    own = carried(model).get("spec")
-    if own is None:
-        raise ZooError(f"model {model.name!r} was not built by zoo: its weights have no spec paths.")
-    paths = tensors(spec_from_dict(own))
+    paths = tensors(_spec(model))
     found = {f"{layer.name}.{v.name}": v for layer in _layers(model) for v in layer.variables}
     return {path: found[path] for path in paths if path in found}
 
@@ -54,12 +59,10 @@ def features(model: keras.Model, strides: Sequence[int] | None = None) -> keras.
     """A model with the same input and weights whose outputs are the last maps at each total stride.
 
     Outputs: a dict 'stride2' ... 'stride32' of (batch, height / stride, width / stride, channels).
-    `strides`: which ones, default all the network has. Raises ZooError for one it does not have.
+    `strides`: which ones, default all the network has. Raises ZooError for one it does not have, and for a model
+    without a spec.
     """
-    own = carried(model).get("spec")
-    if own is None:
-        raise ZooError(f"model {model.name!r} was not built by zoo: its strides are not known.")
-    ends = endpoints(spec_from_dict(own))
+    ends = endpoints(_spec(model))
     outputs = {}
     named = {layer.name: layer for layer in model.layers}
     for stride in ends if strides is None else strides:
