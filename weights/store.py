@@ -1,35 +1,44 @@
-"""Tensors in the user's cache: converted once to safetensors, written atomically, verified each time."""
+"""Weights as they are used: from the user's cache, converted once; from a user's own file or folder; from the hub."""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
+import json
 import logging
-import os
-import tempfile
+import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save
 
 from scaling_rules.errors import ZooError
+from scaling_rules.shapes import tensors as tensors_of
 from scaling_rules.spec import NetworkSpec
-from weights import torch_file
-from weights.convert.tensors import check, detect, from_layout
+from weights import cache, config, files, hub
+from weights.adapt import with_channels
+from weights.convert.tensors import as_stored, detect, match, normalized, require
+from weights.download import offline
 from weights.fetch import source_file
 from weights.manifest import Record
 
 log = logging.getLogger("zoo")
 
+MODEL, CONFIG = "model.safetensors", "config.json"
+"""The two files of a published network that are needed to load it."""
 
-def cache_dir() -> Path:
-    """Folder of downloaded and converted weights: $ZOO_CACHE, else zoo/ in $XDG_CACHE_HOME or ~/.cache."""
-    own = os.environ.get("ZOO_CACHE")
-    if own:
-        return Path(own).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "zoo"
+
+class Weights(NamedTuple):
+    """spec: of the network these tensors are of. tensors: by its paths. record: how to prepare its pictures, or None.
+
+    unused: names that the file had besides, where it was not read strictly.
+    """
+
+    spec: NetworkSpec
+    tensors: dict[str, np.ndarray]
+    record: dict[str, Any] | None
+    unused: tuple[str, ...] = ()
 
 
 def digest(tensors: Mapping[str, np.ndarray]) -> str:
@@ -42,87 +51,200 @@ def digest(tensors: Mapping[str, np.ndarray]) -> str:
     return sha.hexdigest()
 
 
-def write(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
-    """Write a safetensors file atomically: beside the target first, then renamed over it. Raises OSError."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(save({name: np.ascontiguousarray(array) for name, array in tensors.items()}))
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            Path(temporary).unlink()
-        raise
-
-
-def read(path: str | Path) -> dict[str, np.ndarray]:
-    """All tensors of a .safetensors file, or of a PyTorch checkpoint (.pth, .pt, .bin), which is never executed.
-
-    Raises ZooError naming the file when it is missing, damaged or of another kind.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise ZooError(f"no weights file {str(path)!r}.")
-    if path.suffix in (".pth", ".pt", ".bin"):
-        return torch_file.read(path)
-    if path.suffix != ".safetensors":
-        raise ZooError(f"weights file {str(path)!r} must end in .safetensors, .pth, .pt or .bin.")
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError, ValueError, KeyError, MemoryError) as error:
-        raise ZooError(f"weights file {str(path)!r} cannot be read: {' '.join(str(error).split())}") from None
-
-
-def local(spec: NetworkSpec, path: str | Path) -> dict[str, np.ndarray]:
-    """The network's tensors from a user's own file, in our names or in a layout known for its family.
-
-    Raises ZooError for a file that cannot be read and for tensors that do not fit the network.
-    """
-    try:
-        return detect(spec, read(path))
-    except ZooError as error:
-        raise error if str(path) in str(error) else ZooError(f"{path}: {error}") from None
-
-
-def _cached(path: Path, spec: NetworkSpec, record: Record) -> dict[str, np.ndarray] | None:
+def _cached(path: Path, spec: NetworkSpec, record: Record) -> Weights | None:
     if not path.is_file():
         return None
     try:
-        tensors = check(spec, read(path))
-        if digest(tensors) == record["tensors_sha256"]:
-            return tensors
-        reason = "its hash is not the record's"
+        cache.check_seal(path)
+        file = files.read(path)
+        if file.config is None or replace(file.config.spec, mean=spec.mean, std=spec.std) != spec:
+            raise ZooError("it is of another network")
+        found = match(spec, "", file.tensors)
+        require(spec, "", found)
+        return Weights(file.config.spec, found.tensors, record)
     except ZooError as error:
-        reason = str(error)
-    log.warning("zoo: cache file %s is corrupted and is made again (%s)", path, reason)
+        log.warning("zoo: cache file %s is corrupted and is made again (%s)", path, str(error).rstrip("."))
     return None
 
 
-def published(spec: NetworkSpec, record: Record) -> dict[str, np.ndarray]:
-    """The tensors of a record, by spec path: from the cache if they are there and intact, else from a source.
+def _path(record: Record, root: Path) -> Path:
+    identity = json.dumps([record["layout"], record["dialect"], record["sources"]], sort_keys=True)
+    key = record["tensors_sha256"] or hashlib.sha256(identity.encode()).hexdigest()
+    return root / "weights" / f"{record['name']}.{record['tag']}-{key[:8]}.safetensors"
 
-    A source file is verified against the record's sha256, converted, verified again and written to the
-    cache; where the cache cannot be written a warning says so and the tensors are returned all the same.
-    Raises ZooError when no source can be had or one holds other bytes than the record says.
+
+def is_cached(record: Record, root: Path) -> bool:
+    """Whether the weights of a record are in the cache; `published` checks that they are intact."""
+    return _path(record, root).is_file()
+
+
+def published(spec: NetworkSpec, record: Record, root: Path | None = None) -> Weights:
+    """The weights of a record: from the cache (`root`, or `cache_dir`) if they are there intact, else from a source.
+
+    A source file is verified, converted and written to the cache, by one process at a time; where the cache cannot be
+    written a warning says so and the tensors are returned all the same. The tensors' hash must be the record's; where
+    the publisher states none, it is noted beside the file on the first download, and must be the same ever after.
+    Raises ZooError when no source can be had, or one holds other bytes or tensors.
     """
+    root = cache.cache_dir() if root is None else root
+    path = _path(record, root)
+    cache.refuse_links(path, root)
+    weights = _cached(path, spec, record)
+    if weights is not None:
+        return weights
+    with cache.lock(root, path.stem):
+        weights = _cached(path, spec, record) if path.is_file() else None  # another process may have made it
+        return weights or _convert(path, spec, record, root)
+
+
+def _convert(path: Path, spec: NetworkSpec, record: Record, root: Path) -> Weights:
     name = f"{record['name']}.{record['tag']}"
-    path = cache_dir() / "weights" / f"{name}-{record['tensors_sha256'][:8]}.safetensors"
-    tensors = _cached(path, spec, record)
-    if tensors is not None:
-        return tensors
-    with source_file(record) as source:
-        tensors = from_layout(spec, record["layout"], read(source))
-    if digest(tensors) != record["tensors_sha256"]:
-        raise ZooError(f"{name}: the converted tensors are not those of its record; nothing was cached.")
+    downloads = root / "downloads" / path.stem
+    cache.refuse_links(downloads, root)
     try:
-        write(path, tensors)
+        with source_file(record, downloads) as fetched:
+            file = files.read(fetched.path)
+            found = match(spec, record["layout"], file.tensors)
+            require(spec, record["layout"], found)
+            stated = normalized(spec, file.tensors, file.layers)
+    except ZooError as error:
+        if offline():
+            raise ZooError(
+                f"{name} is not in the cache {str(root)!r}, and {error} Where there is internet, run "
+                f"`zoo download {name} --to DIR`; copy DIR here and set ZOO_CACHE to it."
+            ) from None
+        raise ZooError(f"{name}: {error}") from None
+    if not np.allclose(stated.mean + stated.std, spec.mean + spec.std, rtol=1e-4):
+        log.warning(
+            "zoo: %s: its file normalises by mean %s, std %s, not as its record says", name, stated.mean, stated.std
+        )
+    else:
+        stated = spec
+    tensors_sha256 = digest(found.tensors)
+    first = record["tensors_sha256"] or cache.facts(path).get("tensors_sha256") or tensors_sha256
+    if tensors_sha256 != first:
+        noted = (
+            ""
+            if record["tensors_sha256"]
+            else f"; to accept what is published now, remove {str(cache.seal_of(path))!r}"
+        )
+        raise ZooError(
+            f"{name}: the converted tensors are not those of {'its record' if not noted else 'the first download'} "
+            f"(sha256 {tensors_sha256}, not {first}); nothing was cached{noted}."
+        )
+    facts = {"tensors_sha256": tensors_sha256, "origin": fetched.origin, "origin_sha256": fetched.sha256}
+    try:
+        files.write(path, found.tensors, config.Config(stated, None))
+        cache.seal(path, facts)
     except OSError as error:
         log.warning(
             "zoo: cannot write the cache %s (%s): the weights are converted again each time",
             path.parent,
             error.strerror,
         )
-    return tensors
+    return Weights(stated, found.tensors, record)
+
+
+# -- a user's own
+
+
+def local(spec: NetworkSpec | None, path: str | Path, *, strict: bool = True) -> Weights:
+    """The weights in a user's file, or in a folder that `zoo.save` or `zoo publish` wrote.
+
+    The file's tensors have our names or those of a layout known for the family, and decide the number of classes and
+    of input channels. A file that carries its network also decides dialect and normalisation; for another, `spec`
+    does. `strict=False` takes what fits. Raises ZooError for a file that cannot be read, for tensors that do not fit
+    the network, for another network than `spec`, and where neither the file nor the caller says which it is.
+    """
+    path = Path(path)
+    try:
+        file = _folder(path) if path.is_dir() else files.read(path)
+        if file.config is None and spec is None:
+            raise ZooError("it does not say which network it is of; load it by name: zoo.load(NAME, pretrained=PATH).")
+        layout = ""
+        if file.config is None:
+            assert spec is not None
+            layout = detect(spec, file.tensors)
+            network = normalized(as_stored(spec, layout, file.tensors), file.tensors, file.layers)
+        else:
+            network = file.config.spec if spec is None else _same(spec, file.config.spec)
+        found = match(network, layout, file.tensors)
+        if strict:
+            require(network, layout, found)
+    except ZooError as error:
+        raise error if str(path) in str(error) else ZooError(f"{path}: {error}") from None
+    record = file.config.record if file.config else None
+    return Weights(network, found.tensors, record, tuple(found.unused))
+
+
+def _same(spec: NetworkSpec, carried: NetworkSpec) -> NetworkSpec:
+    """`spec` as the carried one was trained: its classes, channels, dialect and normalisation."""
+    fitted = with_channels(replace(spec, classes=carried.classes), carried.input[2])
+    if tensors_of(fitted) != tensors_of(carried):
+        raise ZooError(f"it holds {carried.name}, not {spec.name}.")
+    return replace(fitted, dialect=carried.dialect, mean=carried.mean, std=carried.std)
+
+
+def _folder(path: Path) -> files.File:
+    for name in (CONFIG, MODEL):
+        if not (path / name).is_file():
+            raise ZooError(f"no published network: it has no {name}.")
+    if (path / CONFIG).stat().st_size > config.MAX_BYTES:
+        raise ZooError(f"{CONFIG} has more than {config.MAX_BYTES:,} bytes.")
+    stated = config.parse((path / CONFIG).read_bytes())
+    return files.read(path / MODEL)._replace(config=stated)
+
+
+def pull(ref: hub.Ref, root: Path | None = None) -> Path:
+    """The folder, in the cache, of a network that a hub repository holds at a branch, tag or commit.
+
+    The config is fetched and checked first; only a file of about the size of its network's tensors is then fetched,
+    whose sha256 must be the config's and the hub's. Without internet the commit that the name stood for last is used.
+    Raises ZooError for what cannot be reached, or is no network of zoo's.
+    """
+    root = cache.cache_dir() if root is None else root
+    base = root / "hub" / ref.repo.replace("/", "--")
+    noted = base / "revisions" / f"{(ref.revision or 'main').replace('/', '--')}.txt"
+    cache.refuse_links(noted, root)
+    try:
+        if offline():
+            raise ZooError(f"HF_HUB_OFFLINE is set, and {ref} is not in the cache {str(root)!r}.")
+        commit, _ = hub.listing(ref)
+    except ZooError as error:
+        known = noted.read_text().strip() if noted.is_file() else ""
+        if not hub.COMMIT.fullmatch(known):
+            raise
+        if not offline():
+            log.warning("zoo: %s; using the commit of last time, %s", str(error).rstrip("."), known[:8])
+        commit = known
+    folder = base / commit
+    cache.refuse_links(folder / MODEL, root)
+    with cache.lock(root, f"{base.name}-{commit}"):
+        if not (folder / CONFIG).is_file():
+            _fetch_network(ref, commit, folder)
+    try:
+        cache.check_seal(folder / MODEL)
+    except (ZooError, OSError) as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise ZooError(f"{ref}: its copy in the cache was damaged and is removed ({error}); load it again.") from None
+    with files.atomic(noted) as temporary:
+        temporary.write_text(commit)
+    return folder
+
+
+def _fetch_network(ref: hub.Ref, commit: str, folder: Path) -> None:
+    part = folder.with_name(f"{commit}.part")
+    got = hub.file(ref.repo, CONFIG, commit, part, limit=config.MAX_BYTES)
+    stated = config.parse(got.path.read_bytes())
+    need = sum(4 * int(np.prod(tensor.shape)) for tensor in tensors_of(stated.spec).values())
+    got = hub.file(ref.repo, MODEL, commit, part, limit=need + files.MAX_HEADER)
+    found = cache.sha256_of(got.path)
+    for says, expected in (("the hub", got.sha256), (CONFIG, stated.sha256)):
+        if expected and found != expected:
+            shutil.rmtree(part, ignore_errors=True)
+            raise ZooError(f"{ref}: {MODEL} has sha256 {found}, {says} says {expected}.")
+    match_all = match(stated.spec, "", files.read(got.path).tensors)
+    require(stated.spec, "", match_all)
+    shutil.rmtree(part / ".cache", ignore_errors=True)  # the client's own notes
+    cache.seal(got.path, {"origin": f"{ref}", "commit": commit})
+    part.replace(folder)

@@ -24,10 +24,13 @@ if TYPE_CHECKING:
     from zoo.inspection import variables as variables
     from zoo.loading import build as build
     from zoo.loading import load as load
-    from zoo.loading import save as save
+    from zoo.loading import load_weights as load_weights
+    from zoo.loading import report as report
     from zoo.prediction import classify as classify
     from zoo.preprocessing import preprocess as preprocess
+    from zoo.publishing import publish as publish
     from zoo.records import record_of as record_of
+    from zoo.saving import save as save
 
 __version__ = "0.1.0"
 
@@ -42,8 +45,11 @@ _API = {
     "list_models": "zoo.catalog",
     "load": "zoo.loading",
     "preprocess": "zoo.preprocessing",
+    "publish": "zoo.publishing",
     "record_of": "zoo.records",
-    "save": "zoo.loading",
+    "save": "zoo.saving",
+    "load_weights": "zoo.loading",
+    "report": "zoo.loading",
     "spec": "zoo.catalog",
     "variables": "zoo.inspection",
 }

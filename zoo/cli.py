@@ -17,6 +17,8 @@ COMMANDS = {
     "cost": ("zoo.commands:cost", "MACs, parameters and activations by stage or block"),
     "cite": ("zoo.commands:cite", "BibTeX and the published results with their tables"),
     "predict": ("zoo.predict:predict", "classify pictures"),
+    "download": ("zoo.transfer:download", "fetch weights, for a machine without internet"),
+    "publish": ("zoo.transfer:publish", "put a saved network on a hub or into a folder"),
 }
 
 
@@ -46,9 +48,23 @@ def _parser() -> _Parser:
     parts["list"].add_argument(
         "--max_macs", "--max-macs", metavar="N", help="at most N multiply-adds: 600M, 4.4G or a number"
     )
-    parts["list"].add_argument("--pretrained", action="store_true", help="models with weights that can be loaded")
+    parts["list"].add_argument("--pretrained", action="store_true", help="every tag of weights that can be loaded")
     parts["cost"].add_argument("--blocks", action="store_true", help="by block instead of by stage")
     parts["cost"].add_argument("--dialect", help="in another release's dialect; see zoo info")
+    fetch = parts["download"]
+    fetch.add_argument(
+        "names", nargs="+", metavar="NAME", help="NAME, NAME.TAG, 'ghostnet*' in quotes, or hf://owner/repo"
+    )
+    fetch.add_argument("--to", metavar="DIR", help="into this folder, to copy and set ZOO_CACHE to; default: the cache")
+    publish = parts["publish"]
+    publish.add_argument("folder", metavar="MODEL_DIR", help="what zoo.save(model, MODEL_DIR, record) wrote")
+    publish.add_argument("--to", required=True, metavar="PLACE", help="hf://owner/repo[@branch], or a new folder")
+    publish.add_argument(
+        "--license", metavar="ID", help="licence of the weights, such as apache-2.0, over the record's"
+    )
+    publish.add_argument("--recipe", metavar="FILE", help="how they were trained, over the record's")
+    publish.add_argument("--tag", metavar="TAG", help="name this version, too: hf://owner/repo@TAG")
+    publish.add_argument("--private", action="store_true", help="if the repository is new, let only you see it")
     predict = parts["predict"]
     predict.add_argument("images", nargs="+", metavar="PICTURE", help="files, folders, or globs in quotes")
     predict.add_argument(

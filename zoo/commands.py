@@ -37,58 +37,82 @@ def _print(data: Any) -> None:
 
 
 def list_(args: argparse.Namespace) -> int:
-    """Table of the listed names, or a JSON list of objects."""
+    """Table of the listed names, or with --pretrained of every tag that loads; or a JSON list of objects."""
     names = catalog.list_models(
         args.pattern,
         family=args.family,
         max_macs=parse_count(args.max_macs) if args.max_macs else None,
         pretrained=True if args.pretrained else None,
     )
-    rows: list[dict[str, Any]] = []
-    for name in names:
-        network, total, pattern = catalog.spec(name), catalog.cost(name), registry.PATTERNS.get(name)
-        records = {tag: manifest.record(name, tag) for tag in catalog.loadable_tags(name)}
-        rows.append(
-            {
-                "name": name,
-                "family": network.family,
-                "resolution": network.input[0],
-                "params": total.params,
-                "macs": total.macs,
-                "weights": {
-                    tag: {key: record[key] for key in ("license", "claimed", "measured")}
-                    for tag, record in records.items()
-                },
-                "pattern": pattern.label if pattern else None,
-                "members": pattern.members if pattern else None,
-            }
-        )
+    rows = [_row(name) for name in names]
     if args.json:
         _print(rows)
         return 0
     if not rows:
         raise ZooError(f"no model matches {args.pattern!r} with these filters; `zoo list` shows all names.")
-    table = Table("name", "family", "px", "params", "MACs", "weights (claimed top-1)", box=None, pad_edge=False)
-    for column in (2, 3, 4):
-        table.columns[column].justify = "right"
-    for row in rows:
-        tags = ", ".join(f"{tag} {_claimed(record)}" for tag, record in row["weights"].items())
-        more = f"one of {row['members']:,}: {row['pattern']}" if row["pattern"] else ""
-        table.add_row(
-            row["name"],
-            row["family"],
-            str(row["resolution"]),
-            human(row["params"]),
-            human(row["macs"]),
-            tags or more,
-        )
-    console().print(table)
+    console().print(_tags(rows) if args.pretrained else _names(rows))
     return 0
 
 
-def _claimed(record: dict[str, Any]) -> str:
-    values = [f"{claim['value']}" for claim in record["claimed"] if claim["metric"] == "top1"]
-    return f"({values[0]})" if values else ""
+def _row(name: str) -> dict[str, Any]:
+    network, total, pattern = catalog.spec(name), catalog.cost(name), registry.PATTERNS.get(name)
+    records = {tag: manifest.record(name, tag) for tag in catalog.loadable_tags(name)}
+    return {
+        "name": name,
+        "family": network.family,
+        "resolution": network.input[0],
+        "params": total.params,
+        "macs": total.macs,
+        "weights": {
+            tag: {
+                "resolution": record["preprocessing"]["crop"],
+                **{key: record[key] for key in ("params", "macs", "license", "claimed", "measured")},
+            }
+            for tag, record in records.items()
+        },
+        "pattern": pattern.label if pattern else None,
+        "members": pattern.members if pattern else None,
+    }
+
+
+def _table(*columns: str, right: tuple[int, ...]) -> Table:
+    table = Table(*columns, box=None, pad_edge=False)
+    for column in right:
+        table.columns[column].justify = "right"
+    return table
+
+
+def _names(rows: list[dict[str, Any]]) -> Table:
+    table = _table("name", "family", "px", "params", "MACs", "weights", right=(2, 3, 4))
+    for row in rows:
+        tags = list(row["weights"])
+        best = f"{tags[0]} {_top1(row['weights'][tags[0]]['claimed'])} claimed" if tags else ""
+        more = f", {len(tags) - 1} more" if len(tags) > 1 else ""
+        pattern = f"one of {row['members']:,}: {row['pattern']}" if row["pattern"] else ""
+        counts = human(row["params"]), human(row["macs"])
+        table.add_row(row["name"], row["family"], str(row["resolution"]), *counts, f"{best}{more}" or pattern)
+    return table
+
+
+def _tags(rows: list[dict[str, Any]]) -> Table:
+    """A row a tag: top-1 in percent, as its source claims it and as a command here measured it, at the px stated."""
+    table = _table("name.tag", "px", "params", "MACs", "claimed", "measured", "licence", right=(1, 2, 3, 4, 5))
+    for row in rows:
+        for tag, record in row["weights"].items():
+            table.add_row(
+                f"{row['name']}.{tag}",
+                str(record["resolution"]),
+                human(record["params"]),
+                human(record["macs"]),
+                _top1(record["claimed"]),
+                _top1(record["measured"]),
+                record["license"],
+            )
+    return table
+
+
+def _top1(results: list[dict[str, Any]]) -> str:
+    return next((f"{result['value']:.1f}" for result in results if result["metric"] == "top1"), "")
 
 
 def info(args: argparse.Namespace) -> int:

@@ -37,7 +37,8 @@ def carried(model: keras.Model) -> dict[str, Any]:
     return {}
 
 
-def _spec(model: keras.Model) -> NetworkSpec:
+def spec_of(model: keras.Model) -> NetworkSpec:
+    """The network of a model that zoo built, a reloaded one too. Raises ZooError for any other."""
     own = carried(model).get("spec")
     if own is None:
         raise ZooError(f"model {model.name!r} was not built by zoo: it carries no spec.")
@@ -50,7 +51,7 @@ def variables(model: keras.Model) -> dict[str, keras.Variable]:
     Works on a reloaded model and on one around it too; a model's further layers and dropout's seeds are left out.
     Raises ZooError for a model without a spec.
     """
-    paths = tensors(_spec(model))
+    paths = tensors(spec_of(model))
     found = {f"{layer.name}.{v.name}": v for layer in _layers(model) for v in layer.variables}
     return {path: found[path] for path in paths if path in found}
 
@@ -62,7 +63,7 @@ def features(model: keras.Model, strides: Sequence[int] | None = None) -> keras.
     `strides`: which ones, default all the network has. Raises ZooError for one it does not have, and for a model
     without a spec.
     """
-    ends = endpoints(_spec(model))
+    ends = endpoints(spec_of(model))
     outputs = {}
     named = {layer.name: layer for layer in model.layers}
     for stride in ends if strides is None else strides:

@@ -1,25 +1,33 @@
-"""A name to a Keras model, with or without weights."""
+"""A name, a file, a folder or a hub repository to a Keras model, with or without weights."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import keras
 import numpy as np
 
 from scaling_rules.errors import ZooError
 from scaling_rules.spec import NetworkSpec
-from weights import manifest, store
+from weights import hub, manifest, store
+from weights.adapt import Report, adapt, with_channels
 from zoo import catalog, graph, registry
-from zoo.inspection import variables
+from zoo.inspection import spec_of, variables
 from zoo.records import travelling
 
 log = logging.getLogger("zoo")
 
 Size = int | tuple[int | None, ...]
+
+_REPORTS: WeakKeyDictionary[keras.Model, Report] = WeakKeyDictionary()
+
+FAR = 2
+"""A fixed input this many times larger or smaller than the weights were trained for is worth a warning."""
 
 
 def _shape(spec: NetworkSpec, shape: Size | None) -> tuple[NetworkSpec, tuple[int | None, int | None]]:
@@ -33,41 +41,17 @@ def _shape(spec: NetworkSpec, shape: Size | None) -> tuple[NetworkSpec, tuple[in
         raise ZooError(f"input_shape must be a side, (height, width) or (height, width, channels), not {shape!r}.")
     height, width, channels = sides
     size = (height, width)
+    if type(channels) is int and channels > 0:
+        spec = with_channels(spec, channels)
     # An open side is costed at the spec's own; a given one must be a whole number of at least the total stride.
     full = [own if side is None else side for own, side in zip(spec.input, sides, strict=True)]
-    if type(channels) is int and channels != spec.input[2]:
-        mean, std = (sum(values) / len(values) for values in (spec.mean, spec.std))
-        spec = replace(spec, input=(*spec.input[:2], channels), mean=(mean,) * channels, std=(std,) * channels)
     return replace(spec, input=(full[0], full[1], full[2])), size
 
 
-def build(
-    spec: NetworkSpec | str,
-    *,
-    num_classes: int | None = None,
-    input_shape: Size | None = None,
-    dropout: float | None = None,
-    drop_path: float | None = None,
-    include_preprocessing: bool = True,
-) -> keras.Model:
-    """A Keras model of a spec or model name, with weights drawn at random.
-
-    It takes RGB pixels in [0, 255], (batch, height, width, channels), uint8 or float, and gives float32
-    logits (batch, classes). num_classes: 0 for the features before the classifier. input_shape: a side,
-    (height, width) or (height, width, channels), sides None for any; default any size. dropout: before the
-    classifier. drop_path: stochastic depth of the last block, growing linearly from 0 at the first.
-    include_preprocessing: False for a bare network that takes normalised pixels. Raises ZooError for values
-    out of range and an input smaller than the total stride.
-    """
-    network, size = _adapt(
-        spec if isinstance(spec, NetworkSpec) else catalog.spec(spec), num_classes, input_shape, dropout, drop_path
-    )
-    return graph.build(network, size=size, include_preprocessing=include_preprocessing)
-
-
-def _adapt(
+def _variant(
     spec: NetworkSpec,
     num_classes: int | None,
+    in_channels: int | None,
     input_shape: Size | None,
     dropout: float | None,
     drop_path: float | None,
@@ -76,132 +60,184 @@ def _adapt(
         if type(num_classes) is not int or num_classes < 0:
             raise ZooError(f"num_classes must be a whole number, 0 for features without a head, not {num_classes!r}.")
         spec = replace(spec, classes=num_classes)
+    if in_channels is not None:
+        if type(in_channels) is not int or in_channels < 1:
+            raise ZooError(f"in_channels must be a whole number of at least 1, not {in_channels!r}.")
+        spec = with_channels(spec, in_channels)
     if dropout is not None:
         spec = replace(spec, head=replace(spec.head, dropout=dropout))
     if drop_path is not None:
         spec = replace(spec, drop_path=drop_path)
-    return _shape(spec, input_shape)
+    shaped, size = _shape(spec, input_shape)
+    if in_channels not in (None, shaped.input[2]):
+        raise ZooError(f"in_channels is {in_channels}, and input_shape {input_shape!r} says {shaped.input[2]}.")
+    return shaped, size
+
+
+def build(
+    spec: NetworkSpec | str,
+    *,
+    num_classes: int | None = None,
+    in_channels: int | None = None,
+    input_shape: Size | None = None,
+    dropout: float | None = None,
+    drop_path: float | None = None,
+    include_preprocessing: bool = True,
+) -> keras.Model:
+    """A Keras model of a spec or model name, with weights drawn at random.
+
+    It takes RGB pixels in [0, 255], (batch, height, width, channels), uint8 or float, and gives float32
+    logits (batch, classes). num_classes: 0 for the features before the classifier. in_channels: other than
+    RGB's three. input_shape: a side, (height, width) or (height, width, channels), sides None for any; default
+    any size. dropout: before the classifier. drop_path: stochastic depth of the last block, growing linearly
+    from 0 at the first. include_preprocessing: False for a bare network that takes normalised pixels. Raises
+    ZooError for values out of range and an input smaller than the total stride.
+    """
+    network = spec if isinstance(spec, NetworkSpec) else catalog.spec(spec)
+    network, size = _variant(network, num_classes, in_channels, input_shape, dropout, drop_path)
+    return graph.build(network, size=size, include_preprocessing=include_preprocessing)
 
 
 def load(
-    name: str,
+    name: str | Path,
     pretrained: bool | str | Path = False,
     *,
     num_classes: int | None = None,
+    in_channels: int | None = None,
     input_shape: Size | None = None,
     dropout: float | None = None,
     drop_path: float | None = None,
     include_preprocessing: bool = True,
     dialect: str | None = None,
+    skip: Sequence[str] = (),
+    strict: bool = True,
 ) -> keras.Model:
-    """A Keras model by name, with published weights, your own, or none.
+    """A Keras model by name, with published weights, your own, or none; or by where a published network is.
 
-    name: a model name, or name.tag. pretrained: True for the default tag, a tag, or the path of a
-    .safetensors or PyTorch file whose tensors have our names or those of a layout known for the family.
-    num_classes other than the weights' gives a new, random classifier and keeps the rest. input_shape: a fixed
-    square one also sets what `zoo.preprocess` makes of a picture. dialect: of the network, where it is not the
-    weights' record that says. The other arguments are those of `build`.
+    name: a model name, name.tag, 'hf://owner/repo[@revision]', or the path of a file or folder that `zoo.save` or
+    `zoo publish` wrote. pretrained: True for the default tag, a tag, 'hf://...', or the path of such a folder or of
+    a weights file (.safetensors, PyTorch's .pth, Keras' old .h5) whose tensors have our names or those of a layout
+    known for the family. dialect: of the network, where nothing that comes with the weights says.
+
+    What does not fit is adapted: num_classes other than the weights' gives a new, random classifier; in_channels
+    other than theirs sums or repeats the stem's kernels; input_shape, when fixed and square, also sets what
+    `zoo.preprocess` makes of a picture. Left out, the first two are the weights'. skip: shell patterns of tensor
+    paths to draw anew ('head.classifier.*'). strict=False: tensors that are missing or do not fit are drawn too,
+    and unknown ones passed over. What became of each tensor is logged, and `report` has it. The other arguments are
+    those of `build`.
 
     The graph is the same with and without weights. Raises ZooError for an unknown name, tag or dialect, for
     weights that were never published (saying how to load your own), that cannot be fetched, or do not fit.
     """
-    model_name, tag = catalog.split(name)
-    path = _own_file(pretrained)
-    if isinstance(pretrained, str) and path is None:
-        tag = pretrained
-    record = _published(model_name, tag) if pretrained and path is None else None
-    if record and dialect not in (None, record["dialect"]):
-        raise ZooError(f"{name}: the weights {record['tag']!r} are of dialect {record['dialect']!r}, not {dialect!r}.")
-    spec = catalog.spec(model_name, tag, dialect=None if record else dialect)
-    network, size = _adapt(spec, num_classes, input_shape, dropout, drop_path)
-    values: dict[str, np.ndarray] = {}
-    carried: dict[str, Any] | None = None
-    if pretrained:
-        if network.input[2] != spec.input[2]:
+    weights: store.Weights | None
+    if _is_place(name):
+        if pretrained not in (False, True):
             raise ZooError(
-                f"{name}: the weights take {spec.input[2]} input channels, not {network.input[2]}; "
-                "load it without weights, or repeat your channels."
+                f"{str(name)!r} says itself which weights it holds; leave out pretrained={pretrained!r:.80}."
             )
-        if record:
-            values = store.published(spec, record)
-            carried = travelling(record) | {"normalized_input": not include_preprocessing}
-            carried["preprocessing"] = _resized(carried["preprocessing"], size)
-        elif path:
-            values = _own(replace(spec, classes=network.classes), spec.classes, model_name, path)
-        if network.classes != _classes(values):
-            values = {key: value for key, value in values.items() if not key.startswith("head.classifier.")}
-            if carried:
-                carried["classes"] = None if network.classes else []
-            if network.classes:
-                log.warning("zoo: %s: the classifier is new (%d classes); all else is loaded", name, network.classes)
-    return graph.build(network, size=size, include_preprocessing=include_preprocessing, values=values, record=carried)
+        weights = _found(None, name, strict)
+    else:
+        weights = _weights(str(name), pretrained, dialect, strict)
+    label = str(name)
+    if weights is None:
+        if skip:
+            raise ZooError("skip leaves out tensors of weights, and pretrained=False loads none.")
+        network, size = _variant(
+            catalog.spec(label, dialect=dialect), num_classes, in_channels, input_shape, dropout, drop_path
+        )
+        model = graph.build(network, size=size, include_preprocessing=include_preprocessing)
+        return _kept(model, Report((), (), tuple(variables(model)), ()))
+    if dialect not in (None, weights.spec.dialect.name):
+        raise ZooError(f"{label}: the weights are of dialect {weights.spec.dialect.name!r}, not {dialect!r}.")
+    network, size = _variant(weights.spec, num_classes, in_channels, input_shape, dropout, drop_path)
+    values, found = adapt(weights.spec, weights.tensors, network, skip=skip, unused=weights.unused)
+    _log(label, found)
+    carried = _carried(weights.record, network, size, include_preprocessing, found)
+    _warn_of_size(label, weights.record, size)
+    model = graph.build(network, size=size, include_preprocessing=include_preprocessing, values=values, record=carried)
+    return _kept(model, found)
 
 
-def _resized(preprocessing: dict[str, Any], size: tuple[int | None, int | None]) -> dict[str, Any]:
-    """The preprocessing for a model of a fixed square input: the same share of the picture at that size."""
-    side, crop = size[0], preprocessing["crop"]
-    if side is None or side != size[1]:
-        return preprocessing
-    return preprocessing | {"crop": side, "resize": round(preprocessing["resize"] * side / crop)}
+def load_weights(model: keras.Model, weights: str | Path, *, skip: Sequence[str] = (), strict: bool = True) -> Report:
+    """Put weights into a model that zoo built, in place, and say what became of each tensor.
 
-
-def save(model: keras.Model, path: str | Path) -> None:
-    """Write the model's weights, named by spec path, to a .safetensors file, atomically.
-
-    `zoo.load(name, pretrained=path)` reads them back. Raises ZooError for a model that zoo did not build,
-    another file ending, and a folder that cannot be written.
+    weights: a tag of the model's own name, 'hf://owner/repo[@revision]', or a path, as `load` takes them; skip and
+    strict too. Tensors that are new keep the values they have. Raises ZooError, before anything is changed, for
+    weights that cannot be had or do not fit, and for those of another dialect or normalisation than the model's.
     """
-    path = Path(path)
-    if path.suffix != ".safetensors":
-        raise ZooError(f"weights are saved as .safetensors, not {path.name!r}.")
-    arrays = {key: keras.ops.convert_to_numpy(value) for key, value in variables(model).items()}
-    try:
-        store.write(path, arrays)
-    except OSError as error:
-        raise ZooError(f"cannot write {str(path)!r}: {error.strerror}.") from None
+    spec = spec_of(model)
+    given = _found(spec, weights, strict) if _is_place(weights) else _by_tag(spec.name, str(weights))
+    theirs = with_channels(given.spec, spec.input[2])
+    named = replace(theirs.dialect, name=spec.dialect.name)
+    if strict and (named, theirs.mean, theirs.std) != (spec.dialect, spec.mean, spec.std):
+        raise ZooError(
+            f"the model's dialect is {spec.dialect.name!r}, its mean {spec.mean} and std {spec.std}; the weights' are "
+            f"{theirs.dialect.name!r}, {theirs.mean} and {theirs.std}: zoo.load builds the model that they need."
+        )
+    values, found = adapt(given.spec, given.tensors, spec, skip=skip, unused=given.unused)
+    _log(spec.name, found)
+    own = variables(model)
+    for path, array in values.items():
+        own[path].assign(np.array(array))  # a copy: the backend may keep what it is given, and this is a file's
+    _kept(model, found)
+    return found
 
 
-def _own_file(pretrained: bool | str | Path) -> Path | None:
-    """The path of a user's own weights, None where `pretrained` is a tag or a switch."""
-    if isinstance(pretrained, Path):
-        return pretrained
-    if isinstance(pretrained, str) and ("/" in pretrained or "\\" in pretrained or Path(pretrained).suffix):
-        return Path(pretrained).expanduser()
-    if not isinstance(pretrained, bool | str):
-        raise ZooError(f"pretrained must be True, False, a tag or a path, not {pretrained!r:.80}.")
-    return None
+def report(model: keras.Model) -> Report:
+    """What became of each tensor when weights were last put into a model: loaded, adapted, new, unused.
 
-
-def _classes(values: dict[str, np.ndarray]) -> int:
-    """The number of classes that weights were made for, 0 for weights without a classifier."""
-    kernel = values.get("head.classifier.dense.kernel")
-    return 0 if kernel is None else kernel.shape[-1]
-
-
-def _own(spec: NetworkSpec, usual: int, name: str, path: Path) -> dict[str, np.ndarray]:
-    """The tensors of a user's file, with a classifier for the spec's classes or the model's `usual` ones.
-
-    Where they do not fit, the error names a dialect in which they do.
+    Raises ZooError for a model that this process did not get from `load`.
     """
-    for classes in dict.fromkeys((spec.classes, usual)):
-        try:
-            return store.local(replace(spec, classes=classes), path)
-        except ZooError as error:
-            reason = str(error)
-    others = [dialect for dialect in registry.dialects(name) if dialect != spec.dialect.name]
-    fitting = [dialect for dialect in others if _fits(registry.architecture(name, dialect), path)]
-    raise ZooError(f"{reason} It fits dialect={fitting[0]!r}." if fitting else reason)
+    if model not in _REPORTS:
+        raise ZooError("this model was not loaded by zoo.load in this process, so there is no report of its weights.")
+    return _REPORTS[model]
 
 
-def _fits(spec: NetworkSpec, path: Path) -> bool:
+def _is_place(given: object) -> bool:
+    """Whether a name or `pretrained` says where weights are, rather than which: a path or a hub repository."""
+    if isinstance(given, Path):
+        return True
+    if not isinstance(given, str) or given in registry.NAMES:
+        return False
+    return "/" in given or "\\" in given or Path(given).suffix in (".safetensors", ".pth", ".pt", ".bin", ".h5", ".npz")
+
+
+def _found(spec: NetworkSpec | None, place: str | Path, strict: bool) -> store.Weights:
+    """The weights at a path or in a hub repository."""
+    if str(place).startswith("hf:"):
+        ref = hub.parse(str(place))
+        return store.local(spec, store.pull(ref), strict=strict)
+    return store.local(spec, Path(place).expanduser(), strict=strict)
+
+
+def _weights(name: str, pretrained: bool | str | Path, dialect: str | None, strict: bool) -> store.Weights | None:
+    """What a model name and `pretrained` ask for; None for no weights."""
+    if not isinstance(pretrained, bool | str | Path):
+        raise ZooError(f"pretrained must be True, False, a tag, a path or hf://owner/repo, not {pretrained!r:.80}.")
+    model_name, tag = catalog.split(name)
+    if not pretrained:
+        return None
+    if not _is_place(pretrained):
+        return _by_tag(model_name, tag if pretrained is True else str(pretrained), dialect)
+    spec = catalog.spec(model_name, tag, dialect=dialect)
     try:
-        return bool(store.local(spec, path))
+        return _found(spec, pretrained, strict)  # type: ignore[arg-type]  # a bool is no place
+    except ZooError as error:
+        # The dialect that a file of bare tensors fits is worth naming.
+        others = [other for other in registry.dialects(model_name) if other != spec.dialect.name]
+        fitting = [other for other in others if _fits(registry.architecture(model_name, other), pretrained)]
+        raise ZooError(f"{error} It fits dialect={fitting[0]!r}.") from None if fitting else error
+
+
+def _fits(spec: NetworkSpec, place: bool | str | Path) -> bool:
+    try:
+        return bool(_found(spec, place, True).tensors)  # type: ignore[arg-type]
     except ZooError:
         return False
 
 
-def _published(name: str, tag: str | None) -> manifest.Record:
-    """The record of weights that can be had; ZooError that says what is known where there are none."""
+def _by_tag(name: str, tag: str | None, dialect: str | None = None) -> store.Weights:
+    """The published weights of a model's tag, None for the default one; ZooError that says what there is."""
     own = f"load your own with zoo.load({name!r}, pretrained='weights.safetensors') (or .pth)"
     if not manifest.tags(name):
         raise ZooError(f"no public weights of {name} are known; {own}.")
@@ -212,4 +248,51 @@ def _published(name: str, tag: str | None) -> manifest.Record:
             f"no public weights of {name} exist; claimed: {claims}. "
             f"Recipe to train them: training/recipes/{record['recipe']}; {own}."
         )
-    return record
+    if dialect not in (None, record["dialect"]):
+        raise ZooError(f"{name}: the weights {record['tag']!r} are of dialect {record['dialect']!r}, not {dialect!r}.")
+    return store.published(catalog.spec(name, record["tag"]), record)
+
+
+def _kept(model: keras.Model, found: Report) -> keras.Model:
+    _REPORTS[model] = found
+    return model
+
+
+def _log(label: str, found: Report) -> None:
+    """Say once what became of the tensors: quietly where all are loaded as they are."""
+    classifier = any(path.startswith("head.classifier.") for path in found.new)
+    level = logging.WARNING if found.adapted or found.new or found.unused else logging.INFO
+    log.log(level, "zoo: %s: %s%s", label, "the classifier is new; " if classifier else "", found)
+
+
+def _carried(
+    record: dict[str, Any] | None,
+    network: NetworkSpec,
+    size: tuple[int | None, int | None],
+    include_preprocessing: bool,
+    found: Report,
+) -> dict[str, Any] | None:
+    """The record that the model carries: the weights', as far as they are what the model computes with."""
+    if record is None:
+        return None
+    carried = travelling(record) | {"normalized_input": not include_preprocessing}
+    prepare = carried["preprocessing"] | {"mean": list(network.mean), "std": list(network.std)}
+    side = size[0]
+    if side is not None and side == size[1]:  # the same share of the picture at that size
+        prepare |= {"crop": side, "resize": round(prepare["resize"] * side / prepare["crop"])}
+    carried["preprocessing"] = prepare
+    if not network.classes:
+        carried["classes"] = []
+    elif any(path.startswith("head.classifier.") for path in found.new):
+        carried["classes"] = None
+    return carried
+
+
+def _warn_of_size(label: str, record: dict[str, Any] | None, size: tuple[int | None, int | None]) -> None:
+    crop = record["preprocessing"]["crop"] if record else None
+    for side in filter(None, size):
+        if crop and not crop / FAR <= side <= crop * FAR:
+            log.warning(
+                "zoo: %s: an input of %d px is far from the %d px of its weights; accuracy falls", label, side, crop
+            )
+            return

@@ -37,16 +37,26 @@ def geometry(preprocessing: dict[str, Any]) -> tuple[int, int, str]:
     return resize, crop, interpolation
 
 
+def channels(preprocessing: dict[str, Any]) -> int:
+    """Return how many channels the network takes, 3 or 1; ZooError for others, which no picture file has."""
+    count = len(preprocessing.get("mean", (0, 0, 0)))
+    if count not in (1, 3):
+        raise ZooError(f"the model takes {count} channels; pictures are prepared for 3 or 1, give it your own arrays")
+    return count
+
+
 def transform(image: np.ndarray, preprocessing: dict[str, Any], name: str = "image") -> np.ndarray:
-    """Return `image`, uint8 (h, w, 3), resized and centre-cropped: float32 (crop, crop, 3) in [0, 255].
+    """Return `image`, uint8 (h, w, 3), resized and centre-cropped: float32 (crop, crop, 3 or 1) in [0, 255].
 
     The short side becomes `resize` pixels and the long one floor(long * resize / short); the filter is
     PIL's, antialiased, which rounds to whole grey levels. The crop starts at (side - crop) / 2, a half
     rounded to the even number. These are torchvision's rules, which the published accuracies were measured
-    with.
+    with. With `mode` 'squash' both sides become `resize` pixels, whatever the picture's shape. A network of one
+    input channel (by the length of `mean`) gets PIL's luma, ITU-R 601.
 
     Raises ImageError, calling the picture `name`, when it is no uint8 (h, w, 3) or more than MAX_ASPECT
-    times as long as wide; ZooError when `preprocessing` is invalid (see `geometry`).
+    times as long as wide; ZooError when `preprocessing` is invalid (see `geometry`), or for another number of
+    channels.
     """
     resize, crop, interpolation = geometry(preprocessing)
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
@@ -57,13 +67,18 @@ def transform(image: np.ndarray, preprocessing: dict[str, Any], name: str = "ima
         raise ImageError(f"{name}: {width} x {height} is too narrow to resize; sides at most {MAX_ASPECT}:1")
     # floor, as ints: torchvision's int(); rounding instead misses the reference pixels of 3 photographs in 6.
     size = (width * resize // short, height * resize // short)
+    if preprocessing.get("mode") == "squash":
+        size = (resize, resize)
     left, top = (round((side - crop) / 2) for side in size)
     resized = Image.fromarray(image).resize(size, _FILTERS[interpolation])
-    return np.asarray(resized.crop((left, top, left + crop, top + crop)), dtype=np.float32)
+    cropped = resized.crop((left, top, left + crop, top + crop))
+    if channels(preprocessing) == 1:
+        return np.asarray(cropped.convert("L"), dtype=np.float32)[:, :, None]
+    return np.asarray(cropped, dtype=np.float32)
 
 
 def preprocess(images: Any, model: Any) -> np.ndarray:
-    """Return `images` as the batch `model` takes: float32 (n, crop, crop, 3), RGB in [0, 255].
+    """Return `images` as the batch `model` takes: float32 (n, crop, crop, 3), RGB in [0, 255]; grey for one channel.
 
     `images` is one picture or several. One: a path, a PIL image, or an array (h, w[, channels]) as
     `zoo.images.read` takes. Several: a list or tuple of these, or an array (n, h, w, channels).
@@ -91,7 +106,7 @@ def preprocess(images: Any, model: Any) -> np.ndarray:
     if not sources:
         raise ZooError("no pictures to preprocess")
 
-    batch = np.empty((len(sources), crop, crop, 3), np.float32)
+    batch = np.empty((len(sources), crop, crop, channels(preprocessing)), np.float32)
     for index, (source, name) in enumerate(zip(sources, names, strict=True)):
         if isinstance(source, str | os.PathLike):
             name = repr(os.fspath(source))

@@ -12,8 +12,10 @@ from zoo.families.efficientnet import mbconv_stages
 
 DIALECTS = named(TENSORFLOW, timm())
 
-V1_WIDTHS = (0.25, 0.5, 0.75, 1.0)
-V2_WIDTHS = (0.35, 0.5, 0.75, 1.0, 1.4)
+V1_WIDTHS = (0.25, 0.5, 0.75, 1.0, 1.25)
+V2_WIDTHS = (0.35, 0.5, 0.75, 1.0, 1.3, 1.4)
+V2_DEEP = ((1.1, 1.2), (1.2, 1.4))
+"""Widths and depths of timm's mobilenetv2_110d and 120d: stem, head and the first and last stage stay."""
 
 V1_TABLE = ((64, 1, 1), (128, 2, 2), (256, 2, 2), (512, 6, 2), (1024, 2, 2))
 """Channels, layers, stride of the first layer (Table 1)."""
@@ -75,6 +77,16 @@ def v2(width: float, dialect: Dialect) -> NetworkSpec:
     return replace(spec, head=replace(spec.head, conv=max(1280, make_divisible(1280 * width, 8))))
 
 
+def v2_deep(width: float, depth: float, dialect: Dialect) -> NetworkSpec:
+    """MobileNetV2 `width` times as wide and `depth` times as deep, but for its ends (timm's `fix_stem_head`)."""
+    spec = compound.scale(v2(1.0, dialect), depth, width, fixed_ends=True)
+    return replace(
+        spec,
+        name=f"mobilenet-v2-{width}x-d{depth}",
+        source=f"arXiv 1801.04381 Table 2; timm mobilenetv2_{width * 100:.0f}d",
+    )
+
+
 def v2_cifar(dialect: Dialect) -> NetworkSpec:
     """MobileNetV2 for 32x32 pictures with the strides of the BCNet authors' configuration."""
     strides = (1, 1, 1, 2, 1, 2, 1)
@@ -101,7 +113,12 @@ def _v2(width: float) -> Make:
     return lambda dialect: v2(width, dialect)
 
 
+def _v2_deep(width: float, depth: float) -> Make:
+    return lambda dialect: v2_deep(width, depth, dialect)
+
+
 MODELS = {f"mobilenet-v1-{width}x": _v1(width) for width in V1_WIDTHS}
 MODELS |= {f"mobilenet-v2-{width}x": _v2(width) for width in V2_WIDTHS}
+MODELS |= {f"mobilenet-v2-{width}x-d{depth}": _v2_deep(width, depth) for width, depth in V2_DEEP}
 MODELS |= {"mobilenet-v2-cifar": v2_cifar}
 GROUPS = (Group(MODELS, DIALECTS),)

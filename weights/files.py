@@ -1,0 +1,122 @@
+"""Weights files of every kind as arrays by name. Nothing in them is executed; what they declare is checked first."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from scaling_rules.errors import ZooError
+from weights import config, h5_file, torch_file
+
+SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".h5", ".hdf5")
+
+METADATA = "zoo"
+"""Key, in a safetensors file's metadata, of the config of the network that its tensors are of."""
+
+MAX_HEADER = 1 << 24
+"""Bytes. A header takes some 100 a tensor, and a config in it at most config.MAX_BYTES."""
+
+# bfloat16 has no NumPy type: it is read as its upper half of a float32.
+_DTYPES = {
+    "F64": "<f8",
+    "F32": "<f4",
+    "F16": "<f2",
+    "BF16": "<u2",
+    "I64": "<i8",
+    "I32": "<i4",
+    "I16": "<i2",
+    "I8": "i1",
+    "U8": "u1",
+    "BOOL": "?",
+}
+
+
+class File(NamedTuple):
+    """tensors: by name. config: of the network, where the file carries one. layers: of a Keras .h5, in order."""
+
+    tensors: dict[str, np.ndarray]
+    config: config.Config | None = None
+    layers: tuple[str, ...] = ()
+
+
+def read(path: str | Path) -> File:
+    """The tensors of a .safetensors file, a PyTorch checkpoint (.pth, .pt, .bin) or a Keras .h5 of the old layout.
+
+    Arrays of a .safetensors are private views of the mapped file, so that its bytes are in memory once. Raises
+    ZooError, one line naming the file, when it is missing, damaged or of another kind.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ZooError(f"no weights file {str(path)!r}.")
+    if path.suffix in (".pth", ".pt", ".bin"):
+        return File(torch_file.read(path))
+    if path.suffix in (".h5", ".hdf5"):
+        tensors, layers = h5_file.read(path)
+        return File(tensors, layers=tuple(layers))
+    if path.suffix != ".safetensors":
+        raise ZooError(f"weights file {str(path)!r} must end in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}.")
+    try:
+        return _safetensors(path)
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, MemoryError, RecursionError) as error:
+        raise ZooError(f"weights file {str(path)!r} cannot be read: {' '.join(str(error)[:300].split())}") from None
+
+
+def _safetensors(path: Path) -> File:
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        if size > MAX_HEADER:
+            raise ValueError(f"its header claims {size:,} bytes; at most {MAX_HEADER:,}")
+        text = file.read(size)
+    with safe_open(path, framework="numpy") as opened:  # checks offsets, shapes and sizes against the file
+        carried = (opened.metadata() or {}).get(METADATA)
+    header, start = json.loads(text), 8 + size
+    empty = path.stat().st_size == start  # nothing to map
+    data = np.empty(0, np.uint8) if empty else np.memmap(path, np.uint8, mode="c", offset=start)
+    tensors = {}
+    for name, entry in header.items():
+        if name == "__metadata__":
+            continue
+        if entry["dtype"] not in _DTYPES:
+            raise ZooError(f"tensor {name[:80]!r} is of type {entry['dtype']}; read are {', '.join(_DTYPES)}.")
+        low, high = entry["data_offsets"]
+        array = np.asarray(data[low:high]).view(_DTYPES[entry["dtype"]]).reshape(entry["shape"])
+        if entry["dtype"] == "BF16":
+            array = (array.astype(np.uint32) << 16).view(np.float32)
+        tensors[name] = array
+    return File(tensors, config.parse(carried) if carried else None)
+
+
+def write(path: Path, tensors: Mapping[str, np.ndarray], carried: config.Config | None = None) -> None:
+    """Write a .safetensors file atomically: beside the target first, then renamed over it. Raises OSError."""
+    metadata = {METADATA: config.dump(carried)} if carried else None
+    arrays = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
+    with atomic(path) as temporary:
+        try:
+            save_file(arrays, temporary, metadata)
+        except SafetensorError as error:  # of its Rust code: a full disk, no permission
+            raise OSError(errno.EIO, " ".join(str(error).split())) from None
+
+
+@contextlib.contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """The path of a new file beside `path`, which replaces it when the block ends well, and else is removed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.part")
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()

@@ -1,0 +1,113 @@
+"""A saved network to a hub repository or a folder, with its card: what others need to load, judge and cite it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import uuid
+from pathlib import Path
+from typing import Any
+
+from scaling_rules.errors import ZooError
+from weights import cache, card, config, hub, store
+from weights.download import offline
+from zoo import references, registry
+
+RECIPE = "recipe.yaml"
+MAX_RECIPE = 1 << 20
+"""Bytes."""
+
+
+def publish(
+    folder: str | Path,
+    to: str | Path,
+    *,
+    license: str | None = None,
+    recipe: str | Path | None = None,
+    tag: str | None = None,
+    private: bool = False,
+) -> str:
+    """Publish what `zoo.save(model, folder, record)` wrote, and return where it is, as `zoo.load` takes it.
+
+    to: 'hf://owner/repo' or 'hf://owner/repo@branch', or a folder that does not exist yet. Written are
+    model.safetensors, config.json, the recipe and README.md, the model card. license, recipe: over the record's.
+    tag: a name for this version on the hub. private: of a repository that is made.
+
+    Raises ZooError, with nothing written, for a folder that is not whole, weights without licence, measured result
+    or recipe, a target that there is already, and what the hub refuses.
+    """
+    folder, place = Path(folder), str(to)
+    ref = hub.parse(place) if place.startswith("hf:") else None
+    if ref and offline():
+        raise ZooError(f"HF_HUB_OFFLINE is set; {ref} is not published to.")
+    if tag and not ref:
+        raise ZooError(f"--tag {tag!r} names a version on a hub; {place!r} is a folder.")
+    if not ref and Path(place).exists():
+        raise ZooError(f"{place!r} exists; give a new folder.")
+    stated, text = _checked(folder, license, recipe)
+    name = stated.spec.name
+    try:
+        bibtex = references.bibtex(name) if registry.dialects(name) else ""
+    except ZooError:  # a network of the user's own
+        bibtex = ""
+    written = config.dump(stated, indent=1) + "\n"
+    contents: dict[str, Path | bytes] = {
+        store.MODEL: folder / store.MODEL,
+        store.CONFIG: written.encode(),
+        RECIPE: text.encode(),
+        "README.md": card.card(
+            json.loads(written), repo=ref.repo if ref else None, bibtex=bibtex, recipe=text
+        ).encode(),
+    }
+    if ref:
+        commit = hub.upload(ref, contents, f"Publish {name}", tag=tag, private=private)
+        return f"hf://{ref.repo}@{tag or commit}"
+    _write(Path(place), contents)
+    return place
+
+
+def _checked(folder: Path, license: str | None, recipe: str | Path | None) -> tuple[config.Config, str]:
+    """The config to publish and the recipe's text, once nothing is missing and all fits."""
+    weights = store.local(None, folder)  # whole, and the tensors are the network's
+    told = config.parse((folder / store.CONFIG).read_bytes())
+    sha256 = cache.sha256_of(folder / store.MODEL)
+    if told.sha256 not in (None, sha256):
+        raise ZooError(f"{folder}: {store.MODEL} has sha256 {sha256}, {store.CONFIG} says {told.sha256}; save it anew.")
+    if told.record is None:
+        raise ZooError(
+            f"{folder}: no record of how to prepare pictures; give one with zoo.save(model, folder, record)."
+        )
+    record: dict[str, Any] = told.record | ({"license": license} if license else {})
+    source = Path(recipe) if recipe else folder / Path(record.get("recipe") or "").name
+    text = ""
+    if recipe or record.get("recipe"):
+        if not source.is_file():
+            raise ZooError(f"no recipe file {str(source)!r}.")
+        if source.stat().st_size > MAX_RECIPE:
+            raise ZooError(f"recipe {str(source)!r} has more than {MAX_RECIPE:,} bytes.")
+        text = source.read_text(encoding="utf-8", errors="replace")
+        record["recipe"] = RECIPE
+    lacks = card.missing(record)
+    if lacks:
+        raise ZooError(f"cannot publish {folder}: {'; '.join(lacks)}.")
+    return config.Config(weights.spec, record, sha256), text
+
+
+def _write(target: Path, contents: dict[str, Path | bytes]) -> None:
+    """Write a folder whole or not at all."""
+    part = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.part")
+    try:
+        part.mkdir(parents=True)
+        for name, data in contents.items():
+            if isinstance(data, Path):
+                shutil.copyfile(data, part / name)
+            else:
+                (part / name).write_bytes(data)
+            with (part / name).open("rb") as file:
+                os.fsync(file.fileno())
+        part.rename(target)
+    except OSError as error:
+        raise ZooError(f"cannot write {str(target)!r}: {error.strerror}.") from None
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
