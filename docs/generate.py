@@ -20,7 +20,7 @@ reading of d, w and r gives the printed figures of Table 7's first three rows; t
 
 
 def models() -> str:
-    """Every listed name with its cost and the weights that can be loaded."""
+    """Every listed name with its cost and the tags of its weights."""
     lines = [
         "# Models",
         "",
@@ -29,21 +29,52 @@ def models() -> str:
         f"{len(registry.NAMES)} names are listed; a row with a pattern stands for all its members. MACs are",
         "multiply-adds of convolutions and dense layers for one picture at the resolution given (the rule is in",
         "`scaling_rules/cost.py`).",
-        "`zoo list`, `zoo info NAME` and `zoo cost NAME` print the same.",
+        "`zoo list`, `zoo info NAME` and `zoo cost NAME` print the same; [tags.md](tags.md) has the weights.",
         "",
-        "| name | px | params | MACs | weights: claimed top-1, licence |",
-        "|---|---:|---:|---:|---|",
+        "| name | px | params | MACs | default weights | more tags |",
+        "|---|---:|---:|---:|---|---|",
     ]
     for name in registry.NAMES:
         spec, total, pattern = catalog.spec(name), catalog.cost(name), registry.PATTERNS.get(name)
-        notes = []
+        first, *more = catalog.loadable_tags(name) or [""]
+        if pattern:
+            first = f"one of {pattern.members:,}: {pattern.label}"
+        cells = (name, spec.input[0], f"{total.params:,}", human(total.macs), first, ", ".join(more))
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    return "\n".join([*lines, ""])
+
+
+def tags() -> str:
+    """Every tag of weights with its results, licence and where it comes from."""
+    lines = [
+        "# Pretrained weights",
+        "",
+        NOTE.strip(),
+        "",
+        "`zoo.load(NAME, pretrained=TAG)`; a model's first tag is what `pretrained=True` loads. Claimed is the ImageNet",
+        "validation top-1 that the source states, in percent, at the px given; measured is what a command of this",
+        "repository printed, and empty where none was run. The licence is of the weights; `zoo info NAME.TAG` says what they",
+        "were trained on, how pictures are prepared, and where each figure stands. `zoo list --pretrained` prints the same.",
+        "",
+        "| name.tag | px | MACs | claimed | measured | licence | from |",
+        "|---|---:|---:|---:|---:|---|---|",
+    ]
+    for name in registry.NAMES:
         for tag in catalog.loadable_tags(name):
             record = manifest.record(name, tag)
-            claims = ", ".join(f"{c['value']}" for c in record["claimed"] if c["metric"] == "top1")
-            notes.append(f"{tag}: {claims}, {record['license']}")
-        if pattern:
-            notes.append(f"one of {pattern.members:,}: {pattern.label}")
-        lines.append(f"| {name} | {spec.input[0]} | {total.params:,} | {human(total.macs)} | {'; '.join(notes)} |")
+            claimed, measured = (
+                next((f"{r['value']:.1f}" for r in record[kind] if r["metric"] == "top1"), "")
+                for kind in ("claimed", "measured")
+            )
+            source = record["sources"][0]
+            place = {
+                "hub": source.get("repo", ""),
+                "https": source.get("url", "").removeprefix("https://").split("/")[0],
+                "pypi": f"PyPI {source.get('package', '')}",
+            }[source["kind"]]
+            px, macs = record["preprocessing"]["crop"], human(record["macs"])
+            cells = (f"{name}.{tag}", px, macs, claimed, measured, record["license"], place)
+            lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join([*lines, ""])
 
 
@@ -101,7 +132,7 @@ def benchmarks() -> str:
     return "\n".join([*lines, ""])
 
 
-PAGES = {"models.md": models, "compound.md": compound, "benchmarks.md": benchmarks}
+PAGES = {"models.md": models, "tags.md": tags, "compound.md": compound, "benchmarks.md": benchmarks}
 
 
 def main() -> int:

@@ -86,7 +86,11 @@ def _names(rows: list[dict[str, Any]]) -> Table:
     table = _table("name", "family", "px", "params", "MACs", "weights", right=(2, 3, 4))
     for row in rows:
         tags = list(row["weights"])
-        best = f"{tags[0]} {_top1(row['weights'][tags[0]]['claimed'])} claimed" if tags else ""
+        best = ""
+        if tags:
+            record = row["weights"][tags[0]]
+            size = f" at {record['resolution']} px" if record["resolution"] != row["resolution"] else ""
+            best = f"{tags[0]} {_top1(record['claimed'])} claimed{size}"
         more = f", {len(tags) - 1} more" if len(tags) > 1 else ""
         pattern = f"one of {row['members']:,}: {row['pattern']}" if row["pattern"] else ""
         counts = human(row["params"]), human(row["macs"])

@@ -83,7 +83,7 @@ def test_a_refusal_is_final_and_a_failure_is_not_for_ever(hub, tmp_path, code, a
 
 
 def test_no_host(tmp_path):
-    with pytest.raises(ZooError, match="cannot download http://127.0.0.1:9/x: ") as error:
+    with pytest.raises(ZooError, match=r"cannot download http://127.0.0.1:9/x: ") as error:
         download("http://127.0.0.1:9/x", tmp_path / "x", limit=10)
     assert "\n" not in str(error.value)
 

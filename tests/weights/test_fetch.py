@@ -34,9 +34,9 @@ def opened(record, folder):
         return fetched._replace(path=fetched.path.read_bytes())
 
 
-def https(url, integrity="sha256", digest=None, size=len(DATA)):
+def https(url, integrity="sha256", digest=None):
     digest = hashlib.sha256(DATA).hexdigest() if digest is None else digest
-    return {"kind": "https", "url": url, "integrity": integrity, "hash": digest, "bytes": size}
+    return {"kind": "https", "url": url, "integrity": integrity, "hash": digest, "bytes": len(DATA)}
 
 
 def from_hub(repo="timm/net.in1k", file="model.safetensors"):
@@ -196,7 +196,7 @@ def test_each_kind_of_integrity_holds_and_refuses(hub, tmp_path, integrity, dige
 def test_what_google_storage_states_of_a_file_is_compared(hub, tmp_path):
     """The header as storage.googleapis.com sends it; the md5 is that of the empty file, RFC 1321's first example."""
     url = hub.serve("/net.h5", DATA, {"x-goog-hash": "crc32c=AAAAAA==,md5=1B2M2Y8AsgTpgAmY7PhCfg=="})
-    with pytest.raises(ZooError, match="has md5 .*, the host says d41d8cd98f00b204e9800998ecf8427e"):
+    with pytest.raises(ZooError, match=r"has md5 .*, the host says d41d8cd98f00b204e9800998ecf8427e"):
         opened({"sources": [https(url, "hub") | {"hash": None}]}, tmp_path)
 
 
@@ -206,7 +206,7 @@ def test_the_hubs_own_hash_is_compared(hub, tmp_path):
     assert fetched.path == DATA
     assert fetched.origin.startswith("hf://timm/net.in1k@")
     hub.fault("model.safetensors", wrong())
-    with pytest.raises(ZooError, match="has sha256 .*, the host says"):
+    with pytest.raises(ZooError, match=r"has sha256 .*, the host says"):
         opened({"sources": [from_hub()]}, tmp_path)
 
 
@@ -230,7 +230,7 @@ def test_a_mirror_is_tried_first_and_the_url_itself_after(hub, tmp_path, monkeyp
     assert opened({"sources": [source]}, tmp_path).origin == f"{mirror}net.pth"
     assert download.mirrored(source["url"]) == [f"{mirror}net.pth", source["url"]]
     monkeypatch.setenv("ZOO_MIRRORS", "https://example.invalid")
-    with pytest.raises(ZooError, match="ZOO_MIRRORS: 'https://example.invalid' is not BEGINNING=REPLACEMENT"):
+    with pytest.raises(ZooError, match=r"ZOO_MIRRORS: 'https://example.invalid' is not BEGINNING=REPLACEMENT"):
         opened({"sources": [source]}, tmp_path)
 
 
@@ -239,7 +239,7 @@ def test_offline_nothing_is_asked(hub, tmp_path, monkeypatch):
     url = hub.serve("/net.pth", DATA)
     hub.requests.clear()
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(ZooError, match="HF_HUB_OFFLINE is set; hf://timm/net.in1k is not fetched"):
+    with pytest.raises(ZooError, match=r"HF_HUB_OFFLINE is set; hf://timm/net.in1k is not fetched"):
         opened({"sources": [from_hub(), https(url)]}, tmp_path)
     assert hub.requests == []
 

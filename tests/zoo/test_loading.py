@@ -11,7 +11,7 @@ import pytest
 from regenerate import values
 
 import zoo
-from weights import manifest, store
+from weights import files, manifest, store
 from zoo import registry
 
 
@@ -79,10 +79,10 @@ def test_shapes():
 @pytest.mark.parametrize("name", ["ghostnet-0.5x", "resnet-18", "mobilenet-v2-0.35x", "vgg-19-cifar"])
 def test_own_weights_round_trip(name, tmp_path, caplog):
     spec = registry.architecture(name)
-    store.write(tmp_path / "w.safetensors", values(spec))
+    files.write(tmp_path / "w.safetensors", values(spec))
     model = zoo.load(name, pretrained=tmp_path / "w.safetensors")
     zoo.save(model, tmp_path / "again.safetensors")
-    again = store.read(tmp_path / "again.safetensors")
+    again = files.read(tmp_path / "again.safetensors").tensors
     assert all(np.array_equal(again[path], array) for path, array in values(spec).items())
     assert len(again) == len(values(spec))
     x = np.zeros((1, 64, 64, 3), np.uint8)
@@ -110,7 +110,7 @@ def test_weights_in_timms_names_are_recognised(tmp_path):
     from weights.convert.tensors import to_layout
 
     spec = registry.architecture("resnet-18")
-    store.write(tmp_path / "timm.safetensors", to_layout(spec, "timm", values(spec)))
+    files.write(tmp_path / "timm.safetensors", to_layout(spec, "timm", values(spec)))
     model = zoo.load("resnet-18", pretrained=tmp_path / "timm.safetensors", dialect="timm")
     drawn = values(spec)
     assert all(np.array_equal(numpy(v), drawn[path]) for path, v in zoo.variables(model).items())
@@ -120,7 +120,7 @@ def test_a_file_of_another_dialect_or_family_says_so(tmp_path):
     from weights.convert.tensors import to_layout
 
     timm = registry.architecture("ghostnet-0.5x", "timm")
-    store.write(tmp_path / "w.safetensors", to_layout(timm, "timm", values(timm)))
+    files.write(tmp_path / "w.safetensors", to_layout(timm, "timm", values(timm)))
     with pytest.raises(zoo.ZooError, match=r"dialect='pytorch'\.$"):
         zoo.load("ghostnet-0.5x", pretrained=tmp_path / "w.safetensors", dialect="tensorflow")
     with pytest.raises(zoo.ZooError, match=r"missing conv1\.weight.*unused blocks"):
@@ -142,7 +142,7 @@ def test_a_file_of_another_dialect_or_family_says_so(tmp_path):
 def test_weights_that_do_not_fit(tmp_path, damage, message):
     drawn = values(registry.architecture("resnet-20"))
     damage(drawn)
-    store.write(tmp_path / "w.safetensors", drawn)
+    files.write(tmp_path / "w.safetensors", drawn)
     with pytest.raises(zoo.ZooError, match=message):
         zoo.load("resnet-20", pretrained=tmp_path / "w.safetensors")
 

@@ -68,6 +68,7 @@ def randomise(model, seed):
     ("name", "reference", "layout", "first"),
     [
         *((f"efficientnet-b{n}", f"EfficientNetB{n}", "keras.applications", "stem_conv_pad") for n in range(4)),
+        ("mobilenet-v1-1.0x", "MobileNet", "keras.applications.mobilenet", "conv1"),
         ("mobilenet-v2-1.0x", "MobileNetV2", "keras.applications.mobilenet_v2", "Conv1"),
     ],
 )

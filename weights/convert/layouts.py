@@ -20,8 +20,8 @@ squeeze-and-excitation, of (reduce, expand)."""
 class Layout(NamedTuple):
     """blocks: tables of which the first that has all of a block's primitives is used.
 
-    prefix: the block prefixes of a network, in order. outer: the primitives outside the blocks, whose names
-    may hold '{n}', the number of block groups.
+    prefix: the block prefixes of a network, in order. outer: the primitives outside the blocks. A name may hold
+    '{n}', the number of block groups, or in a block '{b}', its number from 1.
     """
 
     blocks: tuple[Table, ...]
@@ -57,6 +57,10 @@ def _flat_prefix(spec: NetworkSpec) -> list[str]:
 def _lettered_prefix(spec: NetworkSpec) -> list[str]:
     letters = "abcdefghijklmnopqrstuvwxyz"
     return [f"block{s}{letters[b]}_" for s, stage in enumerate(spec.stages, 1) for b in range(len(stage))]
+
+
+def _no_prefix(spec: NetworkSpec) -> list[str]:
+    return [""] * len(spec.blocks)
 
 
 def _expanded_prefix(spec: NetworkSpec) -> list[str]:
@@ -98,6 +102,10 @@ _KERAS_EFFICIENTNET: Table = {
     "depthwise": ("dwconv", "bn"),
     "squeeze": ("se_reduce", "se_expand"),
     "project": ("project_conv", "project_bn"),
+}
+_KERAS_SEPARABLE: Table = {
+    "depthwise": ("conv_dw_{b}", "conv_dw_{b}_bn"),
+    "project": ("conv_pw_{b}", "conv_pw_{b}_bn"),
 }
 _KERAS_MOBILENET: Table = {
     "expand": ("expand", "expand_BN"),
@@ -150,6 +158,13 @@ LAYOUTS: dict[str, tuple[Layout, ...]] = {
                 "head.conv": ("top_conv", "top_bn"),
                 "head.classifier": ("predictions", ""),
             },
+        ),
+    ),
+    "keras.applications.mobilenet": (
+        Layout(
+            (_KERAS_SEPARABLE,),
+            _no_prefix,
+            {"stem": ("conv1", "conv1_bn"), "head.classifier": ("conv_preds", "")},
         ),
     ),
     "keras.applications.mobilenet_v2": (
@@ -208,9 +223,9 @@ def modules(spec: NetworkSpec, layout: str) -> dict[str, str]:
     last = choice.prefix(spec)[-1].split(".")
     groups = str(int(last[1]) + 1) if len(last) > 2 and last[1].isdigit() else ""
     named: dict[str, str] = {}
-    for block, ops in blocks.items():
+    for number, (block, ops) in enumerate(blocks.items()):  # the stem is number 0
         prefix = next(prefixes) if block.startswith("stage") else ""
         for key, op in ops.items():
             for path, name in _named(op, tables[block][key], prefix):
-                named[path] = name.replace("{n}", groups)
+                named[path] = name.replace("{n}", groups).replace("{b}", str(number))
     return named

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
 from scaling_rules.errors import ZooError
 from scaling_rules.shapes import Tensor, tensors
 from scaling_rules.spec import NetworkSpec
+from weights.adapt import with_channels
 from weights.convert.layouts import LAYOUTS, modules
 
 TORCH = {
@@ -23,17 +26,33 @@ TORCH = {
 IGNORED = "num_batches_tracked"
 """A counter that PyTorch keeps beside each batch norm; nothing here depends on it."""
 
+NORMALIZATION = ("normalization/mean", "normalization/variance", "normalization/count")
+"""What Keras' Normalization layer keeps inside keras.applications' EfficientNets."""
+
+IMAGENET_STD = np.array([0.229, 0.224, 0.225])
+
+AS_CONVOLUTION = {"timm": "head.hidden.", "keras.applications.mobilenet": "head.classifier."}
+"""Dense layers that a layout keeps as 1x1 convolutions: timm's GhostNet, Keras' MobileNetV1."""
+
 
 def _names(spec: NetworkSpec, layout: str) -> Iterator[tuple[str, str, Tensor]]:
-    """(our tensor path, their tensor name, our tensor) of every weight."""
-    named = modules(spec, layout)
+    """(our tensor path, their tensor name, our tensor) of every weight; layout '' is our own naming."""
+    named = modules(spec, layout) if layout else {}
     keras = layout.startswith("keras")
     for path, tensor in tensors(spec).items():
+        if not layout:
+            yield path, path, tensor
+            continue
         module, _, leaf = path.rpartition(".")
         yield path, f"{named[module]}/{leaf}" if keras else f"{named[module]}.{TORCH[leaf]}", tensor
 
 
-def _from_torch(path: str, array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+def _from_keras(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """As it is; a dense layer may be stored as a 1x1 convolution (1, 1, I, O)."""
+    return array[0, 0] if array.ndim == 4 and len(shape) == 2 and array.shape[:2] == (1, 1) else array
+
+
+def _from_torch(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """OIHW or OI to Keras' axes; a dense layer may be stored as a 1x1 convolution."""
     if array.ndim == 4 and len(shape) == 2 and array.shape[2:] == (1, 1):
         array = array[:, :, 0, 0]
@@ -45,14 +64,63 @@ def _from_torch(path: str, array: np.ndarray, shape: tuple[int, ...]) -> np.ndar
     return array
 
 
-def _to_torch(path: str, array: np.ndarray) -> np.ndarray:
+def _to_torch(array: np.ndarray) -> np.ndarray:
     if array.ndim == 2:
-        array = array.T
-        # timm keeps GhostNet's hidden layer as a 1x1 convolution
-        return array[:, :, None, None] if path.startswith("head.hidden.") else array
+        return array.T
     if array.ndim == 4:
         return array.transpose(2, 3, 0, 1) if array.shape[3] == 1 else array.transpose(3, 2, 0, 1)
     return array
+
+
+class Match(NamedTuple):
+    """What of a foreign state dict fits a network.
+
+    tensors: ours by path, in Keras' axes. missing, unused: their names, in order. misshapen: a sentence for
+    each tensor whose shape does not give ours.
+    """
+
+    tensors: dict[str, np.ndarray]
+    missing: list[str]
+    unused: list[str]
+    misshapen: list[str]
+
+
+def match(spec: NetworkSpec, layout: str, theirs: Mapping[str, np.ndarray]) -> Match:
+    """Pair the network's tensors with a foreign state dict's; `layout` '' is our own naming.
+
+    Arrays of our own naming stay as they are, others become float32. Batch counters and what Keras' in-graph
+    normalisation keeps (`normalized` reads that) count as used.
+    """
+    found = Match({}, [], [], [])
+    left = dict.fromkeys(name for name in theirs if not name.endswith(IGNORED) and name not in NORMALIZATION)
+    for path, name, tensor in _names(spec, layout):
+        if name not in left:
+            found.missing.append(name)
+            continue
+        left.pop(name)
+        array = theirs[name]
+        if layout:
+            array = _from_keras(array, tensor.shape) if layout.startswith("keras") else _from_torch(array, tensor.shape)
+        if array.shape != tensor.shape:
+            gives = f"which does not give {path} {tensor.shape}" if layout else f"not {tensor.shape}"
+            found.misshapen.append(f"tensor {name} has shape {theirs[name].shape}, {gives}")
+            found.unused.append(name)
+        else:
+            found.tensors[path] = np.ascontiguousarray(array, dtype=np.float32) if layout else array
+    found.unused.extend(left)
+    return found
+
+
+def require(spec: NetworkSpec, layout: str, found: Match) -> None:
+    """Raise ZooError, naming the tensors, unless every one of theirs and of ours was used, with equal shapes."""
+    where = f"{spec.name}, layout {layout}" if layout else spec.name
+    misshapen = {sentence.split()[1] for sentence in found.misshapen}
+    unused = [name for name in found.unused if name not in misshapen]
+    if found.missing or unused:
+        raise ZooError(f"{where}: {_listing('missing', found.missing)}; {_listing('unused', unused)}.")
+    if found.misshapen:  # after the names: a file of another family shares a few of them
+        more = f", and {len(found.misshapen) - 1} more do not fit" if len(found.misshapen) > 1 else ""
+        raise ZooError(f"{spec.name}: {found.misshapen[0]}{more}.")
 
 
 def from_layout(spec: NetworkSpec, layout: str, theirs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -61,44 +129,30 @@ def from_layout(spec: NetworkSpec, layout: str, theirs: Mapping[str, np.ndarray]
     Strict: every tensor of theirs is used exactly once and every one of ours is found, with equal shape.
     Raises ZooError naming the tensors that are missing, left over or of another shape.
     """
-    ours: dict[str, np.ndarray] = {}
-    left = {name for name in theirs if not name.endswith(IGNORED)}
-    missing, misshapen = [], []
-    for path, name, tensor in _names(spec, layout):
-        if name not in left:
-            missing.append(name)
-            continue
-        left.remove(name)
-        array = theirs[name] if layout.startswith("keras") else _from_torch(path, theirs[name], tensor.shape)
-        if array.shape != tensor.shape:
-            misshapen.append(f"tensor {name} has shape {theirs[name].shape}, which does not give {path} {tensor.shape}")
-            continue
-        ours[path] = np.ascontiguousarray(array, dtype=np.float32)
-    if missing or left:
-        raise ZooError(f"{spec.name}, layout {layout}: {_listing('missing', missing)}; {_listing('unused', left)}.")
-    if misshapen:  # after the names: a file of another family shares a few of them
-        more = f", and {len(misshapen) - 1} more do not fit" if len(misshapen) > 1 else ""
-        raise ZooError(f"{spec.name}: {misshapen[0]}{more}.")
-    return ours
+    found = match(spec, layout, theirs)
+    require(spec, layout, found)
+    return found.tensors
 
 
 def to_layout(spec: NetworkSpec, layout: str, ours: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The inverse of `from_layout`, without PyTorch's batch counters."""
-    keras = layout.startswith("keras")
-    return {
-        name: np.ascontiguousarray(ours[path] if keras else _to_torch(path, ours[path]))
-        for path, name, _ in _names(spec, layout)
-    }
+    keras, convolution = layout.startswith("keras"), AS_CONVOLUTION.get(layout)
+    theirs = {}
+    for path, name, tensor in _names(spec, layout):
+        array = ours[path]
+        if convolution and path.startswith(convolution) and len(tensor.shape) == 2:
+            array = array[None, None]
+        theirs[name] = np.ascontiguousarray(array if keras else _to_torch(array))
+    return theirs
 
 
-def detect(spec: NetworkSpec, theirs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The network's tensors from a file in our own or any known layout, told by the tensors' names.
+def detect(spec: NetworkSpec, theirs: Mapping[str, np.ndarray]) -> str:
+    """The layout that the names of a state dict fit best: '' for our own, else a key of LAYOUTS.
 
-    Raises ZooError, as `from_layout` does, by the layout that fits the names best.
+    Raises ZooError where none of the names is known.
     """
-    own = tensors(spec)
-    overlap: dict[str, int] = {"": len(own.keys() & theirs.keys())}
-    for layout in LAYOUTS:
+    overlap: dict[str, int] = {}
+    for layout in ("", *LAYOUTS):
         try:
             overlap[layout] = sum(name in theirs for _, name, _ in _names(spec, layout))
         except ZooError:  # a layout of other families
@@ -107,19 +161,47 @@ def detect(spec: NetworkSpec, theirs: Mapping[str, np.ndarray]) -> dict[str, np.
     if not overlap[best]:
         found = next(iter(theirs), "none")
         raise ZooError(f"{spec.name}: no tensor name is one of its own or of a known layout; the first is {found!r}.")
-    return from_layout(spec, best, theirs) if best else check(spec, theirs)
+    return best
 
 
-def check(spec: NetworkSpec, ours: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Tensors by spec path as they are. Raises ZooError for missing, unused and misshapen ones."""
-    table = tensors(spec)
-    missing, left = table.keys() - ours.keys(), ours.keys() - table.keys()
-    if missing or left:
-        raise ZooError(f"{spec.name}: {_listing('missing', missing)}; {_listing('unused', left)}.")
-    for path, tensor in table.items():
-        if ours[path].shape != tensor.shape:
-            raise ZooError(f"{spec.name}: tensor {path} has shape {ours[path].shape}, not {tensor.shape}.")
-    return dict(ours)
+def as_stored(spec: NetworkSpec, layout: str, theirs: Mapping[str, np.ndarray]) -> NetworkSpec:
+    """The spec with the number of classes and of input channels that a state dict was made for."""
+    ends = {path: theirs.get(name) for path, name, _ in _names(replace(spec, classes=spec.classes or 1), layout)}
+    torch = layout and not layout.startswith("keras")
+    classifier, stem = ends["head.classifier.dense.kernel"], ends["stem.conv.kernel"]
+    classes = 0
+    if classifier is not None and classifier.ndim >= 2:
+        classes = classifier.shape[0] if torch else classifier.shape[-1]
+    channels = spec.input[2]
+    if stem is not None and stem.ndim == 4:
+        channels = stem.shape[1] if torch else stem.shape[2]
+    return with_channels(replace(spec, classes=classes), channels)
+
+
+def normalized(spec: NetworkSpec, theirs: Mapping[str, np.ndarray], layers: Sequence[str] = ()) -> NetworkSpec:
+    """The spec with the normalisation that a keras.applications EfficientNet file carries, as our one constant layer.
+
+    Their graph computes (pixel / 255 - mean) / sqrt(variance) and, in the graph of weights='imagenet', divides by
+    sqrt(std) of ImageNet once more: the published files hold std where the layer expects the variance
+    (keras/src/applications/efficientnet.py; tensorflow issue 49930). `layers`, the layer names a file lists, tell
+    one graph from the other by their second rescaling; so does a variance that is ImageNet's std.
+    """
+    stored = [theirs.get(name) for name in NORMALIZATION[:2]]
+    if stored[0] is None or stored[1] is None:
+        return spec
+    mean, variance = (np.asarray(array, np.float64).reshape(-1) for array in stored)
+    if mean.shape != (spec.input[2],) or variance.shape != mean.shape or not (variance > 0).all():
+        raise ZooError(
+            f"{spec.name}: normalization/mean {mean.shape} and variance {variance.shape} are not of 3 channels."
+        )
+    std = np.sqrt(variance)
+    twice = sum(name.startswith("rescaling") for name in layers) > 1
+    if twice or np.allclose(variance, IMAGENET_STD, atol=1e-4):
+        std = std * np.sqrt(IMAGENET_STD)
+    # Stored in float32: more digits than that would be noise, and would differ from the record's for none.
+    return replace(
+        spec, mean=tuple(float(f"{v:.6g}") for v in 255 * mean), std=tuple(float(f"{v:.6g}") for v in 255 * std)
+    )
 
 
 def _listing(what: str, names: set[str] | list[str]) -> str:
