@@ -4,7 +4,7 @@ VENV := .venv
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 EVERYTHING := data,jax,ray,export,plots,docs,lite,demo,test
 
-.PHONY: demo test lint format benchmark constraints clean
+.PHONY: demo test lint format benchmark fuzz constraints clean
 
 $(VENV)/made:
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else f"zoo needs Python 3.11 to 3.13, {sys.executable} is {v[0]}.{v[1]}: run make PYTHON=python3.12")'
@@ -47,9 +47,14 @@ format: $(VENV)/test
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
 
-benchmark: $(VENV)/test  ## ratios to keras.applications in one run; run it with nothing else on the machine
+benchmark: $(VENV)/test  ## ratios to peers in one run; run it with nothing else on the machine
 	$(reinstall)
 	$(VENV)/bin/python benchmarks/foundation.py
+	$(VENV)/bin/python benchmarks/weights.py
+
+fuzz: $(VENV)/test  ## 10,000 damaged files of each kind through our readers
+	$(reinstall)
+	$(VENV)/bin/python tests/fuzz.py
 
 constraints:  ## pin every dependency anew (needs uv)
 	uv pip compile --universal --upgrade --python-version 3.11 setup.py $(foreach e,$(subst $(comma), ,$(EVERYTHING)),--extra $(e)) --no-annotate --no-header --no-emit-index-url --no-emit-find-links -o constraints.txt

@@ -37,7 +37,9 @@ EXTRAS = {
         "pyyaml>=6.0",
         "ruff==0.17.6",
         "mypy==2.4.1",
+        "types-jsonschema",
         "types-pyyaml",
+        "types-requests",
     ],
     # the networks we compare with; torch is 5.5 GB and stays out of the tests
     "peers": ["timm>=1.0.20", "keras-hub>=0.25"],
@@ -55,7 +57,7 @@ setup(
     packages=find_packages(include=["scaling_rules*", "weights*", "zoo*", "training*"]),
     package_data={
         "zoo": ["references.json", "references.bib", "families/*.json", "py.typed"],
-        "weights": ["manifest.json", "py.typed"],
+        "weights": ["manifest.json", "schema.json", "py.typed"],
         "training": ["recipes/*.yaml", "py.typed"],
         "scaling_rules": ["py.typed"],
     },
@@ -64,6 +66,13 @@ setup(
         "tensorflow>=2.21",
         "numpy>=2.0",
         "safetensors>=0.5",
+        # weights: the hub's client and the library it raises errors of, plain downloads, locks, schemas, Keras' .h5
+        "huggingface_hub>=2.4",
+        "httpx2>=2.0",
+        "requests>=2.32",
+        "filelock>=3.16",
+        "jsonschema>=4.23",
+        "h5py>=3.12",
         "pillow>=11.3",
         "absl-py>=2.1",
         "rich>=13.9",

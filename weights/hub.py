@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from scaling_rules.errors import ZooError
 from weights.download import TIMEOUT, TRIES, WAIT, download
 
-REF = re.compile(r"hf://([A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95})(?:@([\w./-]{1,200}))?")
+REF = re.compile(r"hf://([A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95})(?:@([\w./-]{1,200}))?", re.ASCII)
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -38,7 +38,7 @@ class HubFile(NamedTuple):
 
 def parse(text: str) -> Ref:
     """The repository of 'hf://owner/repo' or 'hf://owner/repo@revision'. Raises ZooError for anything else."""
-    match = REF.fullmatch(text, re.ASCII) if isinstance(text, str) else None
+    match = REF.fullmatch(text) if isinstance(text, str) else None
     if not match or ".." in text:
         raise ZooError(f"{text!r:.200} is no hub repository; valid: hf://owner/repo or hf://owner/repo@revision.")
     return Ref(match[1], match[2])

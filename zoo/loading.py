@@ -151,7 +151,7 @@ def load(
         raise ZooError(f"{label}: the weights are of dialect {weights.spec.dialect.name!r}, not {dialect!r}.")
     network, size = _variant(weights.spec, num_classes, in_channels, input_shape, dropout, drop_path)
     values, found = adapt(weights.spec, weights.tensors, network, skip=skip, unused=weights.unused)
-    _log(label, found)
+    _log(label, found, network)
     carried = _carried(weights.record, network, size, include_preprocessing, found)
     _warn_of_size(label, weights.record, size)
     model = graph.build(network, size=size, include_preprocessing=include_preprocessing, values=values, record=carried)
@@ -175,7 +175,7 @@ def load_weights(model: keras.Model, weights: str | Path, *, skip: Sequence[str]
             f"{theirs.dialect.name!r}, {theirs.mean} and {theirs.std}: zoo.load builds the model that they need."
         )
     values, found = adapt(given.spec, given.tensors, spec, skip=skip, unused=given.unused)
-    _log(spec.name, found)
+    _log(spec.name, found, spec)
     own = variables(model)
     for path, array in values.items():
         own[path].assign(np.array(array))  # a copy: the backend may keep what it is given, and this is a file's
@@ -206,7 +206,11 @@ def _found(spec: NetworkSpec | None, place: str | Path, strict: bool) -> store.W
     """The weights at a path or in a hub repository."""
     if str(place).startswith("hf:"):
         ref = hub.parse(str(place))
-        return store.local(spec, store.pull(ref), strict=strict)
+        folder = store.pull(ref)
+        try:
+            return store.local(spec, folder, strict=strict)
+        except ZooError as error:
+            raise ZooError(str(error).replace(str(folder), str(ref))) from None
     return store.local(spec, Path(place).expanduser(), strict=strict)
 
 
@@ -226,7 +230,7 @@ def _weights(name: str, pretrained: bool | str | Path, dialect: str | None, stri
         # The dialect that a file of bare tensors fits is worth naming.
         others = [other for other in registry.dialects(model_name) if other != spec.dialect.name]
         fitting = [other for other in others if _fits(registry.architecture(model_name, other), pretrained)]
-        raise ZooError(f"{error} It fits dialect={fitting[0]!r}.") from None if fitting else error
+        raise (ZooError(f"{error} It fits dialect={fitting[0]!r}.") if fitting else error) from None
 
 
 def _fits(spec: NetworkSpec, place: bool | str | Path) -> bool:
@@ -258,11 +262,12 @@ def _kept(model: keras.Model, found: Report) -> keras.Model:
     return model
 
 
-def _log(label: str, found: Report) -> None:
+def _log(label: str, found: Report, network: NetworkSpec) -> None:
     """Say once what became of the tensors: quietly where all are loaded as they are."""
     classifier = any(path.startswith("head.classifier.") for path in found.new)
     level = logging.WARNING if found.adapted or found.new or found.unused else logging.INFO
-    log.log(level, "zoo: %s: %s%s", label, "the classifier is new; " if classifier else "", found)
+    new = f"the classifier is new ({network.classes} classes); " if classifier else ""
+    log.log(level, "zoo: %s: %s%s", label, new, found)
 
 
 def _carried(

@@ -6,15 +6,17 @@ import json
 import os
 import shutil
 import uuid
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from scaling_rules.cost import cost
 from scaling_rules.errors import ZooError
 from weights import cache, card, config, hub, store
 from weights.download import offline
 from zoo import references, registry
 
-RECIPE = "recipe.yaml"
+RECIPE, LICENSE = "recipe.yaml", "LICENSE"
 MAX_RECIPE = 1 << 20
 """Bytes."""
 
@@ -52,6 +54,13 @@ def publish(
     except ZooError:  # a network of the user's own
         bibtex = ""
     written = config.dump(stated, indent=1) + "\n"
+    own_licence = folder / LICENSE
+    assert stated.record is not None
+    if not own_licence.is_file() and stated.record["license"].lower() not in card.LICENSES.split():
+        raise ZooError(
+            f"cannot publish {folder}: the licence {stated.record['license']!r} is none that the hub knows "
+            f"(such as apache-2.0, mit, cc-by-4.0); put its text into {str(own_licence)!r}."
+        )
     contents: dict[str, Path | bytes] = {
         store.MODEL: folder / store.MODEL,
         store.CONFIG: written.encode(),
@@ -60,6 +69,8 @@ def publish(
             json.loads(written), repo=ref.repo if ref else None, bibtex=bibtex, recipe=text
         ).encode(),
     }
+    if own_licence.is_file():
+        contents[LICENSE] = own_licence
     if ref:
         commit = hub.upload(ref, contents, f"Publish {name}", tag=tag, private=private)
         return f"hf://{ref.repo}@{tag or commit}"
@@ -78,7 +89,10 @@ def _checked(folder: Path, license: str | None, recipe: str | Path | None) -> tu
         raise ZooError(
             f"{folder}: no record of how to prepare pictures; give one with zoo.save(model, folder, record)."
         )
-    record: dict[str, Any] = told.record | ({"license": license} if license else {})
+    crop = told.record["preprocessing"]["crop"]
+    total = cost(replace(told.spec, input=(crop, crop, told.spec.input[2])))
+    record: dict[str, Any] = told.record | {"params": total.params, "macs": total.macs}
+    record |= {"license": license} if license else {}
     source = Path(recipe) if recipe else folder / Path(record.get("recipe") or "").name
     text = ""
     if recipe or record.get("recipe"):

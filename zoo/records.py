@@ -8,7 +8,7 @@ from scaling_rules.errors import ZooError
 from weights import manifest
 from zoo.catalog import split
 
-FIELDS = ("name", "tag", "license", "data_note", "preprocessing", "classes")
+FIELDS = ("name", "tag", "license", "data_note", "preprocessing", "classes", "base")
 """What of a manifest's record goes into a model; where its file came from stays behind."""
 
 
@@ -43,4 +43,4 @@ def record_of(model: Any) -> dict[str, Any]:
 
 def travelling(record: manifest.Record) -> dict[str, Any]:
     """The part of a manifest's record that goes into a model."""
-    return {field: record[field] for field in FIELDS}
+    return {field: record[field] for field in FIELDS if field in record}

