@@ -50,7 +50,7 @@ format: $(VENV)/test
 benchmark: $(VENV)/test  ## ratios to peers in one run; run it with nothing else on the machine
 	$(reinstall)
 	$(VENV)/bin/python benchmarks/foundation.py
-	$(VENV)/bin/python benchmarks/weights.py
+	$(VENV)/bin/python benchmarks/load_weights.py
 
 fuzz: $(VENV)/test  ## 10,000 damaged files of each kind through our readers
 	$(reinstall)

@@ -121,14 +121,13 @@ def forward() -> dict[str, Any]:
     return row("forward efficientnet-b0, batch 16 / keras.applications", "no slower: at most 1.0", *times)
 
 
-def main() -> None:
-    """Run all, print the table, write the JSON."""
+def report(rows: list[dict[str, Any]], path: Path) -> None:
+    """Print the rows as a table and write them, with the machine they were taken on, as JSON."""
     import keras
     import tensorflow as tf
     from rich.console import Console
     from rich.table import Table
 
-    rows = [listing(), costing(), *building(), loading(), forward()]
     data = {
         "command": "make benchmark",
         "date": date.today().isoformat(),
@@ -137,7 +136,7 @@ def main() -> None:
         "rounds": ROUNDS,
         "rows": rows,
     }
-    RESULTS.write_text(json.dumps(data, indent=1) + "\n")
+    path.write_text(json.dumps(data, indent=1) + "\n")
     table = Table("what", "ours", "peer", "ratio (quartiles)", "target", box=None)
     for found in rows:
         ratio = (
@@ -148,6 +147,11 @@ def main() -> None:
         peer = f"{found['peer']:.3f} {found['unit']}" if "peer" in found else ""
         table.add_row(found["what"], f"{found['ours']:.3f} {found['unit']}", peer, ratio, found["target"])
     Console(width=140).print(table)
+
+
+def main() -> None:
+    """Run all, print the table, write the JSON."""
+    report([listing(), costing(), *building(), loading(), forward()], RESULTS)
 
 
 if __name__ == "__main__":

@@ -113,24 +113,33 @@ def compound() -> str:
 
 def benchmarks() -> str:
     """What `make benchmark` wrote last."""
-    data = json.loads((HERE.parent / "benchmarks" / "foundation.json").read_text(encoding="utf-8"))
-    lines = [
-        "# Benchmarks",
-        "",
-        NOTE.strip(),
-        "",
-        f"`{data['command']}` on {data['date']}: {data['machine']}; medians of {data['rounds']} interleaved",
-        "rounds, ratios round by round with their quartiles. Machines differ and are noisy: rerun it on yours.",
-        "",
-        "| what | ours | peer | ratio (quartiles) | target |",
-        "|---|---:|---:|---:|---|",
-    ]
-    for row in data["rows"]:
-        unit = row["unit"]
-        peer = f"{row['peer']:.3f} {unit}" if "peer" in row else ""
-        ratio = f"{row['ratio']:.2f} ({row['quartiles'][0]:.2f} to {row['quartiles'][1]:.2f})" if "ratio" in row else ""
-        lines.append(f"| {row['what']} | {row['ours']:.3f} {unit} | {peer} | {ratio} | {row['target']} |")
-    return "\n".join([*lines, ""])
+    lines = ["# Benchmarks", "", NOTE.strip(), ""]
+    lines += ["Medians of interleaved rounds in one process, ratios round by round with their quartiles. Machines differ and"]
+    lines += ["are noisy: rerun it on yours."]
+    for title, file in (("Building and running", "foundation"), ("Loading weights", "load_weights")):
+        data = json.loads((HERE.parent / "benchmarks" / f"{file}.json").read_text(encoding="utf-8"))
+        lines += [
+            "",
+            f"## {title}",
+            "",
+            f"`{data['command']}` on {data['date']}, {data['rounds']} rounds: {data['machine']}.",
+            "",
+            "| what | ours | peer | ratio (quartiles) | target |",
+            "|---|---:|---:|---:|---|",
+        ]
+        for row in data["rows"]:
+            unit, ratio = row["unit"], ""
+            peer = f"{row['peer']:.3f} {unit}" if "peer" in row else ""
+            if "ratio" in row:
+                ratio = f"{row['ratio']:.2f} ({row['quartiles'][0]:.2f} to {row['quartiles'][1]:.2f})"
+            lines.append(f"| {row['what']} | {row['ours']:.3f} {unit} | {peer} | {ratio} | {row['target']} |")
+    return "\n".join([*lines, "", *fuzzing()])
+
+
+def fuzzing() -> list[str]:
+    """What `make fuzz` wrote last."""
+    data = json.loads((HERE.parent / "benchmarks" / "fuzz.json").read_text(encoding="utf-8"))
+    return [str(data), ""]
 
 
 PAGES = {"models.md": models, "tags.md": tags, "compound.md": compound, "benchmarks.md": benchmarks}
