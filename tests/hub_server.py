@@ -227,6 +227,11 @@ class Hub:
             tree = known.commits[known.refs["branch"][start]] | files
             return known.commit(revision, {path: data for path, data in tree.items() if data is not None})
 
+    def withdraw(self, repo: str) -> None:
+        """Take a repository away."""
+        with self._lock:
+            del self._repos[repo]
+
     def files(self, repo: str, revision: str = "main") -> dict[str, bytes]:
         """The files of a revision. A repository that a client created also has a .gitattributes, as on the hub."""
         return dict(self._repos[repo].commits[self._repos[repo].resolve(revision)[0]])

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from scaling_rules.errors import ZooError, nearest
+from scaling_rules.errors import ZooError, nearest, shown
 from scaling_rules.shapes import tensors
 from scaling_rules.spec import NetworkSpec
 
@@ -33,7 +33,8 @@ class Report(NamedTuple):
         for what in ("adapted", "new", "unused"):
             names = getattr(self, what)
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-            parts.append(f"{len(names)} {what} ({', '.join(names[:3])}{more})" if names else f"none {what}")
+            some = ", ".join(shown(name) for name in names[:3])
+            parts.append(f"{len(names)} {what} ({some}{more})" if names else f"none {what}")
         return ", ".join(parts)
 
 
@@ -77,7 +78,7 @@ def adapt(
     given: Mapping[str, np.ndarray],
     target: NetworkSpec,
     *,
-    skip: Sequence[str] = (),
+    skip: Sequence[str] | str = (),
     unused: Iterable[str] = (),
 ) -> tuple[dict[str, np.ndarray], Report]:
     """The arrays by path that a variant `target` of `source` starts from, and a report of all tensors.
@@ -87,6 +88,7 @@ def adapt(
     new. Raises ZooError for a pattern that no path matches.
     """
     table = tensors(target)
+    skip = (skip,) if isinstance(skip, str) else skip
     for pattern in skip:
         if not any(fnmatchcase(path, pattern) for path in table):
             hint = nearest(pattern, table) or f" Paths are such as {next(iter(table))}."

@@ -12,7 +12,7 @@ import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from scaling_rules.errors import ZooError
+from scaling_rules.errors import ZooError, shown
 from scaling_rules.shapes import tensors
 from scaling_rules.spec import NetworkSpec, spec_from_dict
 
@@ -54,8 +54,7 @@ def validate(data: Any, part: str) -> None:
     while error.context:  # of several alternatives, the one that came furthest
         error = max(error.context, key=lambda deeper: len(deeper.absolute_path))
     where = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in error.absolute_path).lstrip(".")
-    said = " ".join(error.message.split())
-    raise ZooError(f"{where or part}: {said if len(said) < 300 else f'{said[:140]} ... {said[-140:]}'}")
+    raise ZooError(f"{where or part}: {shown(error.message, 300)}")
 
 
 def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -83,10 +82,10 @@ def parse(text: bytes | str) -> Config:
         if (blocks := sum(map(len, data["spec"]["stages"]))) > MAX_BLOCKS:
             raise ZooError(f"the network has {blocks:,} blocks; at most {MAX_BLOCKS:,}.")
         spec = spec_from_dict(data["spec"])
-    except ZooError:
-        raise
+    except ZooError as error:
+        raise ZooError(shown(error, 300)) from None
     except (ValueError, RecursionError) as error:
-        raise ZooError(f"not a config: {' '.join(str(error)[:200].split())}.") from None
+        raise ZooError(f"not a config: {shown(error, 300)}.") from None
     sizes = [math.prod(tensor.shape) for tensor in tensors(spec).values()]
     if max(sizes) > MAX_TENSOR or sum(sizes) > MAX_PARAMS:
         raise ZooError(

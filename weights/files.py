@@ -52,18 +52,20 @@ class File(NamedTuple):
 def read(path: str | Path) -> File:
     """The tensors of a .safetensors file, a PyTorch checkpoint (.pth, .pt, .bin) or a Keras .h5 of the old layout.
 
-    Arrays of a .safetensors are private views of the mapped file, so that its bytes are in memory once. Raises
+    Arrays of a .safetensors are views of one buffer, so that its bytes are in memory once. Raises
     ZooError, one line naming the file, when it is missing, damaged or of another kind.
     """
     path = Path(path)
     if not path.is_file():
         raise ZooError(f"no weights file {str(path)!r}.")
-    if path.suffix in (".pth", ".pt", ".bin"):
+    if path.suffix.lower() in (".pth", ".pt", ".bin"):
         return File(torch_file.read(path))
-    if path.suffix in (".h5", ".hdf5"):
+    if path.suffix.lower() in (".h5", ".hdf5"):
         tensors, layers = h5_file.read(path)
         return File(tensors, layers=tuple(layers))
-    if path.suffix != ".safetensors":
+    if path.suffix.lower() == ".keras":
+        raise ZooError(f"{str(path)!r} is a whole Keras model: open it with keras.models.load_model.")
+    if path.suffix.lower() != ".safetensors":
         raise ZooError(f"weights file {str(path)!r} must end in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}.")
     try:
         return _safetensors(path)
@@ -77,19 +79,17 @@ def _safetensors(path: Path) -> File:
         if size > MAX_HEADER:
             raise ValueError(f"its header claims {size:,} bytes; at most {MAX_HEADER:,}")
         text = file.read(size)
-    with safe_open(path, framework="numpy") as opened:  # checks offsets, shapes and sizes against the file
-        carried = (opened.metadata() or {}).get(METADATA)
-    header, start = json.loads(text), 8 + size
-    empty = path.stat().st_size == start  # nothing to map
-    data = np.empty(0, np.uint8) if empty else np.memmap(path, np.uint8, mode="c", offset=start)
+        with safe_open(path, framework="numpy") as opened:  # checks offsets, shapes and sizes against the file
+            carried = (opened.metadata() or {}).get(METADATA)
+        data = np.fromfile(file, np.uint8)  # not mapped: a file that shrinks meanwhile would kill the process
     tensors = {}
-    for name, entry in header.items():
+    for name, entry in json.loads(text).items():
         if name == "__metadata__":
             continue
         if entry["dtype"] not in _DTYPES:
             raise ZooError(f"tensor {name[:80]!r} is of type {entry['dtype']}; read are {', '.join(_DTYPES)}.")
         low, high = entry["data_offsets"]
-        array = np.asarray(data[low:high]).view(_DTYPES[entry["dtype"]]).reshape(entry["shape"])
+        array = data[low:high].view(_DTYPES[entry["dtype"]]).reshape(entry["shape"])
         if entry["dtype"] == "BF16":
             array = (array.astype(np.uint32) << 16).view(np.float32)
         tensors[name] = array

@@ -11,10 +11,10 @@ import time
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from scaling_rules.errors import ZooError
+from scaling_rules.errors import ZooError, shown
 from weights.download import TIMEOUT, TRIES, WAIT, download
 
-REF = re.compile(r"hf://([A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95})(?:@([\w./-]{1,200}))?", re.ASCII)
+REF = re.compile(r"hf://(?!.*--)([A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95})(?:@([\w./-]{1,200}))?", re.ASCII)
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -26,6 +26,10 @@ class Ref(NamedTuple):
 
     def __str__(self) -> str:
         return f"hf://{self.repo}{f'@{self.revision}' if self.revision else ''}"
+
+
+class Unreachable(ZooError):
+    """The hub did not answer, or not now: what is in the cache may serve."""
 
 
 class HubFile(NamedTuple):
@@ -67,15 +71,15 @@ def _refused(what: str, error: Exception) -> ZooError:
         return ZooError(f"{what}: no such repository, or it is private and HF_TOKEN has no access.")
     if isinstance(error, errors.RevisionNotFoundError):
         return ZooError(f"{what}: no such branch, tag or commit.")
-    said = getattr(error, "server_message", None) or str(error) or type(error).__name__
-    return ZooError(f"{what}: {' '.join(said.split())[:300].rstrip('.')}.")
+    said = shown(getattr(error, "server_message", None) or str(error) or type(error).__name__, 300).rstrip(".")
+    return (Unreachable if _passing(error) else ZooError)(f"{what}: {said}.")
 
 
 def listing(ref: Ref) -> tuple[str, dict[str, Any]]:
     """(commit, file name -> what the hub says of it: size and lfs) of a repository's revision.
 
-    Asked again a few times where the hub fails or cannot be reached. Raises ZooError for what it refuses, and for a
-    listing with an absolute path or one that climbs.
+    Asked again a few times where the hub fails or cannot be reached, then Unreachable is raised. Raises ZooError for
+    what it refuses, and for a listing with an absolute path or one that climbs.
     """
     from huggingface_hub import HfApi
 
@@ -99,8 +103,8 @@ def listing(ref: Ref) -> tuple[str, dict[str, Any]]:
     return commit, files
 
 
-def file(repo: str, name: str, revision: str | None, folder: Path, *, limit: int) -> HubFile:
-    """Download one file of a repository to `folder`/`name`, going on where an interrupted download stopped.
+def file(ref: Ref, commit: str, files: dict[str, Any], name: str, folder: Path, *, limit: int) -> HubFile:
+    """Download one file of a listing (commit, files) to `folder`/`name`, going on where an interrupted one stopped.
 
     The client says which commit, address, size and hash; `download` fetches the bytes, because the client (2.4.0)
     starts anew after a kill, gives up on a reset or a 500, and verifies no hash. Raises ZooError for what the hub does
@@ -109,15 +113,14 @@ def file(repo: str, name: str, revision: str | None, folder: Path, *, limit: int
     from huggingface_hub import hf_hub_url
     from huggingface_hub.utils import build_hf_headers
 
-    ref = Ref(repo, revision)
-    commit, files = listing(ref)
     if name not in files:
-        raise ZooError(f"{ref}: no file {name!r}; it has: {', '.join(sorted(files)[:10]) or 'none'}.")
+        has = ", ".join(shown(other) for other in sorted(files)[:10])
+        raise ZooError(f"{ref}: no file {name!r}; it has: {has or 'none'}.")
     size, lfs = files[name].size, files[name].lfs
     if size is None or size > limit:
         has = "an unknown number of" if size is None else f"{size:,}"
         raise ZooError(f"{ref}: {name} has {has} bytes; at most {limit:,} were expected.")
-    url = hf_hub_url(repo, name, revision=commit, endpoint=endpoint())
+    url = hf_hub_url(ref.repo, name, revision=commit, endpoint=endpoint())
     download(url, folder / name, limit=size, headers=build_hf_headers())
     return HubFile(folder / name, lfs.sha256 if lfs else None, commit)
 
@@ -130,6 +133,8 @@ def upload(ref: Ref, contents: dict[str, Path | bytes], message: str, *, tag: st
     """
     from huggingface_hub import CommitOperationAdd, HfApi
 
+    if tag and not (REF.fullmatch(f"hf://{ref.repo}@{tag}") and ".." not in tag):
+        raise ZooError(f"{ref}: not published: {tag!r:.80} cannot name a version; letters, digits and . _ - can.")
     api = HfApi(endpoint=endpoint())
     operations = [
         CommitOperationAdd(name, str(data) if isinstance(data, Path) else data) for name, data in contents.items()
@@ -141,8 +146,11 @@ def upload(ref: Ref, contents: dict[str, Path | bytes], message: str, *, tag: st
         if ref.revision:
             api.create_branch(ref.repo, branch=ref.revision, exist_ok=True)
         commit = api.create_commit(ref.repo, operations, commit_message=message, revision=ref.revision).oid
-        if tag:
-            api.create_tag(ref.repo, tag=tag, revision=commit)
     except Exception as error:  # the client raises its own, httpx2's, OSError and ValueError
         raise _refused(f"{ref}: not published", error) from None
+    try:
+        if tag:
+            api.create_tag(ref.repo, tag=tag, revision=commit)
+    except Exception as error:
+        raise _refused(f"{ref}: published as commit {commit}, but not tagged {tag!r}", error) from None
     return commit

@@ -71,7 +71,7 @@ def _parser() -> _Parser:
         "--model",
         default="efficientnet-lite0",
         metavar="NAME",
-        help="name, NAME.TAG or a saved .keras file (default: %(default)s)",
+        help="name, NAME.TAG, file, folder, hf://owner/repo or a saved .keras (default: %(default)s)",
     )
     predict.add_argument("--top", type=int, default=5, metavar="N", help="classes a picture (default: %(default)s)")
     predict.add_argument(

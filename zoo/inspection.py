@@ -56,6 +56,33 @@ def variables(model: keras.Model) -> dict[str, keras.Variable]:
     return {path: found[path] for path in paths if path in found}
 
 
+def complete_variables(model: keras.Model) -> dict[str, keras.Variable]:
+    """The same for a model that is the whole network and nothing more, which can be saved or loaded into as such.
+
+    Raises ZooError for one that lacks a part, has further layers with weights or a second network of zoo's inside,
+    or whose weights were quantized.
+    """
+    spec, found = spec_of(model), variables(model)
+    table = tensors(spec)
+    advice = "; save or load the network that zoo built (num_classes= gives it a new head)."
+    if lacking := [path for path in table if path not in found]:
+        raise ZooError(f"model {model.name!r} is a part of {spec.name}: it lacks {lacking[0]}{advice}")
+    known = {id(variable) for variable in found.values()}
+    for layer in _layers(model):
+        generator = getattr(layer, "seed_generator", None)  # of a dropout
+        for variable in layer.variables:
+            if id(variable) not in known and (generator is None or variable is not generator.state):
+                raise ZooError(
+                    f"model {model.name!r} is more than one {spec.name}: {layer.name} has weights too{advice}"
+                )
+    for path, variable in found.items():
+        if tuple(variable.shape) != table[path].shape or "float" not in str(variable.dtype):
+            raise ZooError(
+                f"{path} is {variable.dtype} of shape {tuple(variable.shape)}, no float {table[path].shape}."
+            )
+    return found
+
+
 def features(model: keras.Model, strides: Sequence[int] | None = None) -> keras.Model:
     """A model with the same input and weights whose outputs are the last maps at each total stride.
 

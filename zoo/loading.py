@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Sequence
+import os
+from collections.abc import Container, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,10 +16,10 @@ import numpy as np
 
 from scaling_rules.errors import ZooError
 from scaling_rules.spec import NetworkSpec
-from weights import hub, manifest, store
+from weights import files, hub, manifest, store
 from weights.adapt import Report, adapt, with_channels
 from zoo import catalog, graph, registry
-from zoo.inspection import spec_of, variables
+from zoo.inspection import complete_variables, spec_of, variables
 from zoo.records import travelling
 
 log = logging.getLogger("zoo")
@@ -99,8 +101,8 @@ def build(
 
 
 def load(
-    name: str | Path,
-    pretrained: bool | str | Path = False,
+    name: str | os.PathLike[str],
+    pretrained: bool | str | os.PathLike[str] | None = None,
     *,
     num_classes: int | None = None,
     in_channels: int | None = None,
@@ -109,15 +111,16 @@ def load(
     drop_path: float | None = None,
     include_preprocessing: bool = True,
     dialect: str | None = None,
-    skip: Sequence[str] = (),
+    skip: Sequence[str] | str = (),
     strict: bool = True,
 ) -> keras.Model:
     """A Keras model by name, with published weights, your own, or none; or by where a published network is.
 
-    name: a model name, name.tag, 'hf://owner/repo[@revision]', or the path of a file or folder that `zoo.save` or
-    `zoo publish` wrote. pretrained: True for the default tag, a tag, 'hf://...', or the path of such a folder or of
-    a weights file (.safetensors, PyTorch's .pth, Keras' old .h5) whose tensors have our names or those of a layout
-    known for the family. dialect: of the network, where nothing that comes with the weights says.
+    name: a model name; name.tag, whose weights are loaded unless `pretrained` says otherwise; the path of a file or
+    folder that `zoo.save` or `zoo publish` wrote, or 'hf://owner/repo[@revision]'. pretrained: True for the default
+    tag, a tag, 'hf://...', or the path of such a folder or of a weights file (.safetensors, PyTorch's .pth, Keras' old
+    .h5) whose tensors have our names or those of a layout known for the family. dialect: of the network, where
+    nothing that comes with the weights says.
 
     What does not fit is adapted: num_classes other than the weights' gives a new, random classifier; in_channels
     other than theirs sums or repeats the stem's kernels; input_shape, when fixed and square, also sets what
@@ -129,15 +132,7 @@ def load(
     The graph is the same with and without weights. Raises ZooError for an unknown name, tag or dialect, for
     weights that were never published (saying how to load your own), that cannot be fetched, or do not fit.
     """
-    weights: store.Weights | None
-    if _is_place(name):
-        if pretrained not in (False, True):
-            raise ZooError(
-                f"{str(name)!r} says itself which weights it holds; leave out pretrained={pretrained!r:.80}."
-            )
-        weights = _found(None, name, strict)
-    else:
-        weights = _weights(str(name), pretrained, dialect, strict)
+    weights = _weights(name, pretrained, dialect, strict)
     label = str(name)
     if weights is None:
         if skip:
@@ -158,7 +153,13 @@ def load(
     return _kept(model, found)
 
 
-def load_weights(model: keras.Model, weights: str | Path, *, skip: Sequence[str] = (), strict: bool = True) -> Report:
+def load_weights(
+    model: keras.Model,
+    weights: str | os.PathLike[str],
+    *,
+    skip: Sequence[str] | str = (),
+    strict: bool = True,
+) -> Report:
     """Put weights into a model that zoo built, in place, and say what became of each tensor.
 
     weights: a tag of the model's own name, 'hf://owner/repo[@revision]', or a path, as `load` takes them; skip and
@@ -166,7 +167,11 @@ def load_weights(model: keras.Model, weights: str | Path, *, skip: Sequence[str]
     weights that cannot be had or do not fit, and for those of another dialect or normalisation than the model's.
     """
     spec = spec_of(model)
-    given = _found(spec, weights, strict) if _is_place(weights) else _by_tag(spec.name, str(weights))
+    own = complete_variables(model)
+    if _is_place(weights, manifest.tags(spec.name)):
+        given = _fitted(spec, weights, strict)
+    else:
+        given = _by_tag(spec.name, str(weights))
     theirs = with_channels(given.spec, spec.input[2])
     named = replace(theirs.dialect, name=spec.dialect.name)
     if strict and (named, theirs.mean, theirs.std) != (spec.dialect, spec.mean, spec.std):
@@ -176,9 +181,8 @@ def load_weights(model: keras.Model, weights: str | Path, *, skip: Sequence[str]
         )
     values, found = adapt(given.spec, given.tensors, spec, skip=skip, unused=given.unused)
     _log(spec.name, found, spec)
-    own = variables(model)
     for path, array in values.items():
-        own[path].assign(np.array(array))  # a copy: the backend may keep what it is given, and this is a file's
+        own[path].assign(np.array(array))  # a copy: the backend may keep what it is given, here part of a file
     _kept(model, found)
     return found
 
@@ -193,51 +197,72 @@ def report(model: keras.Model) -> Report:
     return _REPORTS[model]
 
 
-def _is_place(given: object) -> bool:
-    """Whether a name or `pretrained` says where weights are, rather than which: a path or a hub repository."""
-    if isinstance(given, Path):
+def _is_place(given: object, names: Container[str] = ()) -> bool:
+    """Whether `given` says where weights are, rather than which of `names`: a path or a hub repository."""
+    if isinstance(given, os.PathLike):
         return True
-    if not isinstance(given, str) or given in registry.NAMES:
+    if not isinstance(given, str) or given in names:
         return False
-    return "/" in given or "\\" in given or Path(given).suffix in (".safetensors", ".pth", ".pt", ".bin", ".h5", ".npz")
+    looks_so = "/" in given or "\\" in given or Path(given).suffix.lower() in (*files.SUFFIXES, ".keras", ".npz")
+    return looks_so or Path(given).exists()
 
 
-def _found(spec: NetworkSpec | None, place: str | Path, strict: bool) -> store.Weights:
-    """The weights at a path or in a hub repository."""
-    if str(place).startswith("hf:"):
-        ref = hub.parse(str(place))
-        folder = store.pull(ref)
-        try:
-            return store.local(spec, folder, strict=strict)
-        except ZooError as error:
-            raise ZooError(str(error).replace(str(folder), str(ref))) from None
-    return store.local(spec, Path(place).expanduser(), strict=strict)
+def _file(place: str | os.PathLike[str]) -> tuple[files.File, str]:
+    """What is at a path or in a hub repository, and how to call it."""
+    text = os.fspath(place)
+    if not text.startswith("hf:"):
+        path = Path(text).expanduser()
+        return store.opened(path), str(path)
+    ref = hub.parse(text)
+    folder, commit = store.pull(ref)
+    file = store.opened(folder, sealed=True)
+    if file.config and file.config.record:  # what is saved from it says where it started
+        record = file.config.record | {"origin": str(ref._replace(revision=commit))}
+        file = file._replace(config=file.config._replace(record=record))
+    return file, text
 
 
-def _weights(name: str, pretrained: bool | str | Path, dialect: str | None, strict: bool) -> store.Weights | None:
-    """What a model name and `pretrained` ask for; None for no weights."""
-    if not isinstance(pretrained, bool | str | Path):
+def _fitted(spec: NetworkSpec | None, place: str | os.PathLike[str], strict: bool) -> store.Weights:
+    """The weights at a place for a network; where a bare file fits another dialect, the error names that."""
+    file, label = _file(place)
+    try:
+        return store.fitted(spec, file, strict=strict)
+    except ZooError as error:
+        reason = f"{label}: {error}"
+    if spec and file.config is None and spec.name in registry.NAMES:
+        for dialect in registry.dialects(spec.name):
+            with contextlib.suppress(ZooError):
+                store.fitted(registry.architecture(spec.name, dialect), file)
+                reason += f" It fits dialect={dialect!r}."
+                break
+    raise ZooError(reason)
+
+
+def _weights(
+    name: str | os.PathLike[str], pretrained: bool | str | os.PathLike[str] | None, dialect: str | None, strict: bool
+) -> store.Weights | None:
+    """What a name and `pretrained` ask for; None for no weights."""
+    if not isinstance(pretrained, bool | str | os.PathLike | None):
         raise ZooError(f"pretrained must be True, False, a tag, a path or hf://owner/repo, not {pretrained!r:.80}.")
-    model_name, tag = catalog.split(name)
+    try:
+        model_name, tag = catalog.split(name)  # type: ignore[arg-type]  # it refuses what is no string
+    except ZooError:
+        if not _is_place(name):
+            raise
+        if isinstance(pretrained, str | os.PathLike):
+            raise ZooError(
+                f"{os.fspath(name)!r} says itself which weights it holds; leave out pretrained={pretrained!r:.80}."
+            ) from None
+        return _fitted(None, name, strict)
+    if pretrained is None and tag:
+        pretrained = True
     if not pretrained:
         return None
-    if not _is_place(pretrained):
-        return _by_tag(model_name, tag if pretrained is True else str(pretrained), dialect)
-    spec = catalog.spec(model_name, tag, dialect=dialect)
-    try:
-        return _found(spec, pretrained, strict)  # type: ignore[arg-type]  # a bool is no place
-    except ZooError as error:
-        # The dialect that a file of bare tensors fits is worth naming.
-        others = [other for other in registry.dialects(model_name) if other != spec.dialect.name]
-        fitting = [other for other in others if _fits(registry.architecture(model_name, other), pretrained)]
-        raise (ZooError(f"{error} It fits dialect={fitting[0]!r}.") if fitting else error) from None
-
-
-def _fits(spec: NetworkSpec, place: bool | str | Path) -> bool:
-    try:
-        return bool(_found(spec, place, True).tensors)  # type: ignore[arg-type]
-    except ZooError:
-        return False
+    if pretrained is True:
+        return _by_tag(model_name, tag, dialect)
+    if not _is_place(pretrained, manifest.tags(model_name)):
+        return _by_tag(model_name, str(pretrained), dialect)
+    return _fitted(catalog.spec(model_name, tag, dialect=dialect), pretrained, strict)
 
 
 def _by_tag(name: str, tag: str | None, dialect: str | None = None) -> store.Weights:

@@ -17,8 +17,9 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
+from rich.text import Text
 
-from scaling_rules.errors import ZooError
+from scaling_rules.errors import ZooError, shown
 from zoo.catalog import split
 from zoo.commands import console
 from zoo.images import ImageError, find
@@ -64,16 +65,18 @@ def _without_greeting() -> Iterator[None]:
 
 
 def _load(name: str) -> Any:
-    """The model of a name, or of a saved .keras file (which Keras loads in its safe mode)."""
-    if name.endswith(".keras") and not Path(name).is_file():
+    """The model of a name, of a place that `zoo.load` takes, or of a .keras file, opened in Keras' safe mode."""
+    whole = name.endswith(".keras")
+    place = name.startswith("hf://") or Path(name).expanduser().exists()
+    if whole and not place:
         raise ZooError(f"no saved model {name!r}.")
-    if not name.endswith(".keras"):
+    if not place:
         split(name)  # an unknown name must not cost the start of TensorFlow
     with _without_greeting():
         import keras
 
         keras.ops.zeros(1)
-    if name.endswith(".keras"):
+    if whole:
         try:
             return keras.models.load_model(name, compile=False)
         except (ValueError, TypeError, KeyError, OSError) as error:
@@ -121,11 +124,11 @@ def _print_table(rows: list[tuple[Path, list[Any]]]) -> None:
     table.columns[1].justify = table.columns[3].justify = "right"
     for path, best in rows:
         for rank, answer in enumerate(best):
-            name = str(path) if rank == 0 else ""
+            name = shown(path, 1000) if rank == 0 else ""
             table.add_row(
-                name,
+                Text(name),  # neither a file's name nor a stranger's class is markup
                 f"{100 * answer.probability:.1f}",
-                answer.name,
+                Text(shown(answer.name)),
                 str(answer.index),
                 end_section=rank == len(best) - 1,
             )

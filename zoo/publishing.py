@@ -6,15 +6,14 @@ import json
 import os
 import shutil
 import uuid
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from scaling_rules.cost import cost
 from scaling_rules.errors import ZooError
 from weights import cache, card, config, hub, store
 from weights.download import offline
 from zoo import references, registry
+from zoo.records import check_record, counted
 
 RECIPE, LICENSE = "recipe.yaml", "LICENSE"
 MAX_RECIPE = 1 << 20
@@ -39,14 +38,18 @@ def publish(
     Raises ZooError, with nothing written, for a folder that is not whole, weights without licence, measured result
     or recipe, a target that there is already, and what the hub refuses.
     """
-    folder, place = Path(folder), str(to)
+    folder, place = Path(folder).expanduser(), os.fspath(to)
     ref = hub.parse(place) if place.startswith("hf:") else None
     if ref and offline():
         raise ZooError(f"HF_HUB_OFFLINE is set; {ref} is not published to.")
     if tag and not ref:
         raise ZooError(f"--tag {tag!r} names a version on a hub; {place!r} is a folder.")
-    if not ref and Path(place).exists():
+    if private and not ref:
+        raise ZooError(f"--private is for a hub; {place!r} is a folder.")
+    if not ref and Path(place).expanduser().exists():
         raise ZooError(f"{place!r} exists; give a new folder.")
+    if not folder.is_dir():
+        raise ZooError(f"no folder {str(folder)!r}; publish takes what zoo.save(model, FOLDER, record) wrote.")
     stated, text = _checked(folder, license, recipe)
     name = stated.spec.name
     try:
@@ -74,24 +77,23 @@ def publish(
     if ref:
         commit = hub.upload(ref, contents, f"Publish {name}", tag=tag, private=private)
         return f"hf://{ref.repo}@{tag or commit}"
-    _write(Path(place), contents)
+    _write(Path(place).expanduser(), contents)
     return place
 
 
 def _checked(folder: Path, license: str | None, recipe: str | Path | None) -> tuple[config.Config, str]:
     """The config to publish and the recipe's text, once nothing is missing and all fits."""
-    weights = store.local(None, folder)  # whole, and the tensors are the network's
-    told = config.parse((folder / store.CONFIG).read_bytes())
-    sha256 = cache.sha256_of(folder / store.MODEL)
-    if told.sha256 not in (None, sha256):
-        raise ZooError(f"{folder}: {store.MODEL} has sha256 {sha256}, {store.CONFIG} says {told.sha256}; save it anew.")
-    if told.record is None:
-        raise ZooError(
-            f"{folder}: no record of how to prepare pictures; give one with zoo.save(model, folder, record)."
-        )
-    crop = told.record["preprocessing"]["crop"]
-    total = cost(replace(told.spec, input=(crop, crop, told.spec.input[2])))
-    record: dict[str, Any] = told.record | {"params": total.params, "macs": total.macs}
+    file = store.opened(folder)
+    assert file.config is not None  # a folder has one
+    told = file.config
+    try:
+        store.fitted(None, file)
+        if told.record is None:
+            raise ZooError("no record of how to prepare pictures; give one with zoo.save(model, folder, record).")
+        check_record(told.spec, told.record)
+    except ZooError as error:
+        raise ZooError(f"cannot publish {folder}: {error}") from None
+    record: dict[str, Any] = told.record | counted(told.spec, told.record)
     record |= {"license": license} if license else {}
     source = Path(recipe) if recipe else folder / Path(record.get("recipe") or "").name
     text = ""
@@ -105,7 +107,7 @@ def _checked(folder: Path, license: str | None, recipe: str | Path | None) -> tu
     lacks = card.missing(record)
     if lacks:
         raise ZooError(f"cannot publish {folder}: {'; '.join(lacks)}.")
-    return config.Config(weights.spec, record, sha256), text
+    return config.Config(told.spec, record, cache.sha256_of(folder / store.MODEL)), text
 
 
 def _write(target: Path, contents: dict[str, Path | bytes]) -> None:

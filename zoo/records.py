@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+from scaling_rules.cost import cost
 from scaling_rules.errors import ZooError
+from scaling_rules.spec import NetworkSpec
 from weights import manifest
 from zoo.catalog import split
 
-FIELDS = ("name", "tag", "license", "data_note", "preprocessing", "classes", "base")
-"""What of a manifest's record goes into a model; where its file came from stays behind."""
+FIELDS = ("name", "tag", "license", "data_note", "preprocessing", "classes", "base", "origin")
+"""What of a manifest's record goes into a model; where its file came from stays behind.
+
+base: what the weights were trained from. origin: the hub repository and commit they were loaded from.
+"""
 
 
 def record_of(model: Any) -> dict[str, Any]:
@@ -44,3 +50,20 @@ def record_of(model: Any) -> dict[str, Any]:
 def travelling(record: manifest.Record) -> dict[str, Any]:
     """The part of a manifest's record that goes into a model."""
     return {field: record[field] for field in FIELDS if field in record}
+
+
+def check_record(spec: NetworkSpec, record: dict[str, Any]) -> None:
+    """Raise ZooError for a record that cannot be of this network: its crop, its number of classes."""
+    from zoo.preprocessing import geometry
+
+    geometry(record["preprocessing"])
+    classes = 1000 if record["classes"] == "imagenet-1k" else len(record["classes"] or ()) or spec.classes
+    if classes != spec.classes:
+        raise ZooError(f"the model has {spec.classes} classes, its record names {classes}.")
+
+
+def counted(spec: NetworkSpec, record: dict[str, Any]) -> dict[str, int]:
+    """Parameters and MACs of the network at the record's crop."""
+    crop = record["preprocessing"]["crop"]
+    total = cost(replace(spec, input=(crop, crop, spec.input[2])))
+    return {"params": total.params, "macs": total.macs}

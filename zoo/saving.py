@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import keras
 
-from scaling_rules.cost import cost
 from scaling_rules.errors import ZooError, unknown
 from scaling_rules.spec import NetworkSpec
 from weights import cache, config, files, store
-from zoo.inspection import carried, spec_of, variables
+from zoo.inspection import carried, complete_variables, spec_of
+from zoo.records import check_record, counted
 
 FIELDS = (
     "license",
@@ -42,20 +42,16 @@ def save(model: keras.Model, path: str | Path, record: dict[str, Any] | None = N
     Raises ZooError for a model that zoo did not build, another file ending, a record with unknown or wrong fields,
     a recipe that is not there, and a place that cannot be written.
     """
-    path = Path(path)
-    folder = path.suffix != ".safetensors"
-    if folder and (path.suffix in (*files.SUFFIXES, ".npz", ".keras") or path.is_file()):
+    path = Path(path).expanduser()
+    folder = path.suffix.lower() != ".safetensors"
+    if folder and (path.suffix.lower() in (*files.SUFFIXES, ".npz", ".keras") or path.is_file()):
         raise ZooError(f"weights are saved as .safetensors or into a folder, not {path.name!r}.")
-    spec = spec_of(model)
-    told = _record(model, spec, dict(record or {}))
-    recipe = Path(told["recipe"]) if folder and record and told and told["recipe"] else None
-    if recipe and told:
-        if not recipe.is_file():
-            raise ZooError(f"no recipe file {str(recipe)!r}.")
-        told["recipe"] = recipe.name
-    if told:
-        config.validate(told, "published")
-    arrays = {key: keras.ops.convert_to_numpy(value) for key, value in variables(model).items()}
+    spec, own = spec_of(model), complete_variables(model)
+    if not isinstance(record, dict | None):
+        raise ZooError(f"record must be a dict of {', '.join(FIELDS)}, not {record!r:.80}.")
+    recipe = _recipe((record or {}).get("recipe"), folder)
+    told = _record(model, spec, (record or {}) | ({"recipe": recipe.name} if recipe else {}))
+    arrays = {key: keras.ops.convert_to_numpy(value) for key, value in own.items()}
     try:
         if not folder:
             files.write(path, arrays, config.Config(spec, told))
@@ -71,35 +67,43 @@ def save(model: keras.Model, path: str | Path, record: dict[str, Any] | None = N
         raise ZooError(f"cannot write {str(path)!r}: {error.strerror}.") from None
 
 
+def _recipe(given: object, folder: bool) -> Path | None:
+    if given is None:
+        return None
+    if not isinstance(given, str | os.PathLike):
+        raise ZooError(f"recipe must be the path of a file, not {given!r:.80}.")
+    path = Path(given).expanduser()
+    if not path.is_file():
+        raise ZooError(f"no recipe file {str(path)!r}.")
+    if not folder:
+        raise ZooError(f"a recipe is saved beside weights: give a folder, not a file, with recipe {str(path)!r}.")
+    return path
+
+
 def _record(model: keras.Model, spec: NetworkSpec, own: dict[str, Any]) -> dict[str, Any] | None:
     """The record of a model's weights: what it carries, under what its user says."""
     for field in own:
         if field not in FIELDS:
             raise unknown("field of a record", field, FIELDS)
     started = carried(model).get("record") or {}
-    tag = started.get("tag")
-    base = f"{started['name']}.{tag}" if tag else started.get("base")
-    told: dict[str, Any] = {
-        "license": None,
-        "data_note": None,
-        "preprocessing": None,
-        "classes": None,
-        "base": base,
-        "note": "",
-    }
-    told |= {"claimed": [], "measured": [], "recipe": None}
+    base = f"{started['name']}.{started['tag']}" if started.get("tag") else started.get("origin") or started.get("base")
+    told: dict[str, Any] = {"license": None, "data_note": None, "preprocessing": None, "classes": None, "base": base}
+    told |= {"claimed": [], "measured": [], "recipe": None, "note": ""}
     told |= {
         field: started[field] for field in ("license", "data_note", "preprocessing", "classes") if field in started
     }
     told |= own
-    if told["preprocessing"] is None:
+    prepare = told["preprocessing"]
+    if prepare is None:
         if own:
             raise ZooError("the record needs preprocessing: {'resize': 256, 'crop': 224, 'interpolation': 'bicubic'}.")
         return None
-    told["preprocessing"] = {**told["preprocessing"], "mean": list(spec.mean), "std": list(spec.std)}
-    if isinstance(told["classes"], list) and len(told["classes"]) != spec.classes:
-        raise ZooError(f"the model has {spec.classes} classes, its record names {len(told['classes'])}.")
-    crop = told["preprocessing"].get("crop")
-    config.validate(told["preprocessing"], "preprocessing")
-    total = cost(replace(spec, input=(crop, crop, spec.input[2])))
-    return {"name": spec.name, "tag": None, **told, "params": total.params, "macs": total.macs}
+    if not isinstance(prepare, dict):
+        raise ZooError(
+            f"preprocessing must be {{'resize': 256, 'crop': 224, 'interpolation': ...}}, not {prepare!r:.80}."
+        )
+    told["preprocessing"] = {**prepare, "mean": list(spec.mean), "std": list(spec.std)}
+    record = {"name": spec.name, "tag": None, **told}
+    config.validate(record, "published")
+    check_record(spec, record)
+    return record | counted(spec, record)

@@ -103,12 +103,24 @@ def test_a_host_that_sends_another_length_than_it_says(hub, tmp_path):
 
 
 def test_a_part_of_an_older_file(hub, tmp_path):
-    """A part longer than the file is dropped; one of other bytes is completed, and fails the caller's hash."""
+    """A part longer than the file is dropped; one of other bytes is completed, for the caller's hash to see."""
     url = hub.serve("/old.bin", DATA)
     (tmp_path / "old.bin.part").write_bytes(b"x" * (len(DATA) + 5))
     download(url, tmp_path / "old.bin", limit=len(DATA))
     assert (tmp_path / "old.bin").read_bytes() == DATA
     assert ranges(hub) == ["bytes=301205-", None]
+    (tmp_path / "old.bin.part").write_bytes(b"x" * 100_000)
+    download(url, tmp_path / "old.bin", limit=len(DATA))
+    assert (tmp_path / "old.bin").read_bytes() == b"x" * 100_000 + DATA[100_000:]
+
+
+def test_a_link_is_not_written_through(hub, tmp_path):
+    url = hub.serve("/link.bin", DATA)
+    (tmp_path / "victim").write_bytes(b"mine")
+    (tmp_path / "link.bin.part").symlink_to(tmp_path / "victim")
+    with pytest.raises(ZooError, match="Too many levels of symbolic links"):
+        download(url, tmp_path / "link.bin", limit=len(DATA))
+    assert (tmp_path / "victim").read_bytes() == b"mine"
 
 
 def test_a_stalled_host_is_left_and_asked_again(hub, tmp_path, monkeypatch):

@@ -1,6 +1,5 @@
 """The manifest: every record complete, of its own network, with sources that no other record has."""
 
-import hashlib
 import math
 from collections import Counter
 from dataclasses import replace
@@ -34,7 +33,9 @@ def test_records_are_of_the_schema_and_of_their_networks(name):
         assert spec.classes == 1000
         assert crop <= record["preprocessing"]["resize"]
         if record["sources"]:
-            assert spec.dialect == registry.dialects(name)[record["dialect"]]
+            assert record["dialect"] in registry.dialects(name)
+            symmetric = record["layout"] == "timm" and not tag.startswith("tf_")
+            assert spec.dialect.padding == ("symmetric" if symmetric else "same"), tag
             assert modules(spec, record["layout"])  # the layout has a name for each part of the network
 
 
@@ -153,4 +154,3 @@ def test_file_names_that_state_a_hash_agree_with_the_record():
     for *_, source in SOURCES:  # and it holds for the files that are here
         if source["kind"] == "pypi":
             assert source["file"].rsplit("-", 1)[1].split(".")[0] == source["hash"][:8]
-    assert hashlib.sha256(b"").hexdigest()[:8] == "e3b0c442"

@@ -283,7 +283,7 @@ def test_a_file_decides_classes_and_channels(tmp_path, layout, classes):
     spec = with_channels(replace(registry.architecture("resnet-18"), classes=classes), 4)
     tensors = values(spec)
     files.write(tmp_path / "w.safetensors", to_layout(spec, layout, tensors) if layout else tensors)
-    found = store.local(registry.architecture("resnet-18"), tmp_path / "w.safetensors")
+    found = store.fitted(registry.architecture("resnet-18"), store.opened(tmp_path / "w.safetensors"))
     assert found.spec == spec
     assert same(found.tensors, tensors)
 
@@ -291,12 +291,12 @@ def test_a_file_decides_classes_and_channels(tmp_path, layout, classes):
 def test_a_file_that_says_what_it_is_needs_no_name(tmp_path):
     spec = replace(registry.architecture("resnet-20"), classes=3)
     files.write(tmp_path / "w.safetensors", values(spec), store.config.Config(spec, None))
-    assert store.local(None, tmp_path / "w.safetensors").spec == spec
+    assert store.fitted(None, store.opened(tmp_path / "w.safetensors")).spec == spec
     with pytest.raises(ZooError, match="it holds resnet-20, not resnet-32"):
-        store.local(registry.architecture("resnet-32"), tmp_path / "w.safetensors")
+        store.fitted(registry.architecture("resnet-32"), store.opened(tmp_path / "w.safetensors"))
     files.write(tmp_path / "bare.safetensors", values(spec))
-    with pytest.raises(ZooError, match=r"bare.safetensors: it does not say which network it is of; load it by name"):
-        store.local(None, tmp_path / "bare.safetensors")
+    with pytest.raises(ZooError, match="it does not say which network it is of; load it by name"):
+        store.fitted(None, store.opened(tmp_path / "bare.safetensors"))
 
 
 def test_not_strictly(tmp_path):
@@ -306,8 +306,8 @@ def test_not_strictly(tmp_path):
     tensors |= {"extra": gone, "stem.norm.beta": np.zeros(5, np.float32)}
     files.write(tmp_path / "w.safetensors", tensors)
     with pytest.raises(ZooError, match=r"missing stem.norm.gamma; unused extra"):
-        store.local(spec, tmp_path / "w.safetensors")
-    found = store.local(spec, tmp_path / "w.safetensors", strict=False)
+        store.fitted(spec, store.opened(tmp_path / "w.safetensors"))
+    found = store.fitted(spec, store.opened(tmp_path / "w.safetensors"), strict=False)
     assert set(found.unused) == {"extra", "stem.norm.beta"}
     assert found.tensors.keys() == values(spec).keys() - {"stem.norm.gamma", "stem.norm.beta"}
 

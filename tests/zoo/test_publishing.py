@@ -88,7 +88,7 @@ def command(hub, tmp_path, *arguments):
 
 def test_a_saved_folder_and_file_load_by_their_path(model, saved, tmp_path):
     assert sorted(path.name for path in saved.iterdir()) == ["config.json", "model.safetensors", "train.yaml"]
-    zoo.save(model, tmp_path / "one.safetensors", record(tmp_path))
+    zoo.save(model, tmp_path / "one.safetensors", record(tmp_path, recipe=None))
     for place in (saved, str(saved), tmp_path / "one.safetensors"):
         again = zoo.load(place)
         np.testing.assert_array_equal(logits(again), logits(model))
@@ -135,12 +135,84 @@ def test_the_dialect_travels_with_a_file(tmp_path):
         ({"preprocessing": None}, "the record needs preprocessing"),
         ({"measured": [{"metric": "top1"}]}, r"measured\[0\]: 'dataset' is a required property"),
         ({"recipe": "no.yaml"}, "no recipe file 'no.yaml'"),
+        ({"recipe": 3}, "recipe must be the path of a file, not 3"),
+        ({"preprocessing": "bicubic"}, "preprocessing must be {'resize': 256, 'crop': 224, .*, not 'bicubic'"),
+        ({"preprocessing": {"resize": 30, "crop": 32, "interpolation": "bilinear"}}, "crop must not exceed resize"),
+        ({"classes": "imagenet-1k"}, "the model has 3 classes, its record names 1000"),
+        ({"note": "\x1b[31mred"}, "note: .* does not match"),
     ],
 )
 def test_a_wrong_record_writes_nothing(model, tmp_path, changes, message):
     with pytest.raises(zoo.ZooError, match=message):
         zoo.save(model, tmp_path / "out", record(tmp_path, **changes))
     assert not (tmp_path / "out").exists()
+
+
+def test_a_record_that_is_none(model, tmp_path):
+    with pytest.raises(zoo.ZooError, match=r"record must be a dict of license, .*, not 'recipe.yaml'"):
+        zoo.save(model, tmp_path / "out", "recipe.yaml")
+    with pytest.raises(zoo.ZooError, match="a recipe is saved beside weights: give a folder"):
+        zoo.save(model, tmp_path / "out.safetensors", record(tmp_path))
+
+
+def around(model):
+    return keras.Sequential([model, keras.layers.Dense(5)])
+
+
+def twice(model):
+    other = zoo.build("resnet-32", num_classes=3)
+    x = keras.Input((32, 32, 3))
+    return keras.Model(x, keras.layers.Average()([model(x), other(x)]))
+
+
+def quantized(_):
+    small = zoo.build("resnet-20", num_classes=3)
+    small.get_layer("head.classifier.dense").quantize("int8")
+    return small
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (around, "is more than one resnet-20: dense.* has weights too"),
+        (twice, "is more than one resnet-20: .* has weights too"),
+        (zoo.features, "is a part of resnet-20: it lacks head.classifier.dense.kernel"),
+        (quantized, "head.classifier.dense.kernel is int8|has weights too"),
+    ],
+)
+def test_a_model_that_is_not_just_the_network_is_not_saved(model, tmp_path, change, message):
+    """Half of its weights, or another's, would be in the file without a word."""
+    other = change(model)
+    if not other.built:
+        other.build((None, 32, 32, 3))
+    with pytest.raises(zoo.ZooError, match=message):
+        zoo.save(other, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(zoo.ZooError, match=message):
+        zoo.load_weights(other, tmp_path / "out")
+
+
+def test_places_are_found_however_they_are_written(model, saved, tmp_path, monkeypatch):
+    class Place(os.PathLike):
+        def __fspath__(self):
+            return str(saved)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for place in ("run", "./run", "~/run", Place()):
+        np.testing.assert_array_equal(logits(zoo.load(place)), logits(model))
+    np.testing.assert_array_equal(logits(zoo.load("resnet-20", pretrained="run")), logits(model))
+    zoo.save(model, "~/other")
+    assert (tmp_path / "other" / "config.json").is_file()
+    with pytest.raises(zoo.ZooError, match="says itself which weights it holds"):
+        zoo.load("run", pretrained="other")
+
+
+def test_a_folder_whose_files_do_not_belong_together(saved, tmp_path):
+    zoo.save(zoo.build("resnet-20", num_classes=3), tmp_path / "other")
+    (tmp_path / "other" / "model.safetensors").replace(saved / "model.safetensors")
+    with pytest.raises(zoo.ZooError, match=r"is not the file whose sha256 config.json states"):
+        zoo.load(saved)
 
 
 # -- publishing to a folder
@@ -165,6 +237,12 @@ def test_publish_to_a_folder(model, saved, tmp_path, capsys):
     assert f"{zoo.cost(zoo.inspection.spec_of(model)).macs:,}" in card
     with pytest.raises(zoo.ZooError, match="exists; give a new folder"):
         zoo.publish(saved, target)
+    with pytest.raises(zoo.ZooError, match="--private is for a hub"):
+        zoo.publish(saved, tmp_path / "other", private=True)
+    with pytest.raises(zoo.ZooError, match="--tag 'v1' names a version on a hub"):
+        zoo.publish(saved, tmp_path / "other", tag="v1")
+    with pytest.raises(zoo.ZooError, match=r"no folder '.*model.safetensors'; publish takes what zoo\.save"):
+        zoo.publish(saved / "model.safetensors", tmp_path / "other")
 
 
 @pytest.mark.parametrize(
@@ -200,7 +278,7 @@ def test_licence_and_recipe_given_at_the_prompt(model, tmp_path):
     ("damage", "message"),
     [
         (lambda run: (run / "config.json").unlink(), "it has no config.json"),
-        (lambda run: (run / "model.safetensors").write_bytes(b"x"), "cannot be read"),
+        (lambda run: (run / "model.safetensors").write_bytes(b"x"), "is not the file whose sha256 config.json states"),
         (lambda run: (run / "config.json").write_text("{}"), "'format' is a required property"),
         (lambda run: (run / "train.yaml").unlink(), "no recipe file"),
         (
@@ -249,6 +327,9 @@ def test_published_to_a_hub_and_loaded_back(model, saved, tmp_path, hub, monkeyp
         again = zoo.load(place)
         np.testing.assert_array_equal(logits(again), logits(model))
     assert zoo.record_of(again)["classes"] == ["cat", "dog", "owl"]
+    zoo.save(again, tmp_path / "tuned")  # what started from it names it, with its commit
+    base = json.loads((tmp_path / "tuned" / "config.json").read_text())["record"]["base"]
+    assert re.fullmatch(rf"{REF}@[0-9a-f]{{40}}", base)
     np.testing.assert_array_equal(logits(zoo.load("resnet-20", pretrained=REF)), logits(model))
     with pytest.raises(zoo.ZooError, match="it holds resnet-20, not resnet-32"):
         zoo.load("resnet-32", pretrained=REF)
@@ -263,6 +344,7 @@ def test_published_to_a_hub_and_loaded_back(model, saved, tmp_path, hub, monkeyp
     # offline what was loaded once is there, and what was not is said
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     np.testing.assert_array_equal(logits(zoo.load(REF)), logits(model))
+    np.testing.assert_array_equal(logits(zoo.load(base)), logits(model))
     with pytest.raises(zoo.ZooError, match=r"HF_HUB_OFFLINE is set, and hf://me/other is not in the cache"):
         zoo.load("hf://me/other")
 
@@ -342,14 +424,115 @@ def test_a_listing_with_names_that_climb_is_refused(saved, hub, tmp_path, name):
     assert not Path("/tmp/escaped-by-zoo-test").exists()
 
 
-def test_links_in_the_caches_copy_are_refused(saved, hub, tmp_path):
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
+def test_links_in_the_caches_copy_are_refused(saved, hub, tmp_path, name):
     published(hub, saved)
     zoo.load(REF)
-    (copy,) = (tmp_path / "cache").rglob("model.safetensors")
+    (copy,) = (tmp_path / "cache").rglob(name)
     copy.rename(tmp_path / "elsewhere")
     copy.symlink_to(tmp_path / "elsewhere")
     with pytest.raises(zoo.ZooError, match="is a symbolic link inside the cache; refused"):
         zoo.load(REF)
+
+
+@pytest.mark.parametrize("link", ["{commit}.part", "{commit}.part/config.json", "{commit}.part/model.safetensors.part"])
+def test_links_where_a_download_goes_are_not_followed(saved, hub, tmp_path, link):
+    commit = published(hub, saved)
+    path = tmp_path / "cache" / "hub" / "me--tiny-net" / link.format(commit=commit)
+    path.parent.mkdir(parents=True)
+    victim = tmp_path / "victim"
+    if link.endswith("}.part"):
+        victim.mkdir()
+    else:
+        victim.write_bytes(b"mine")
+    path.symlink_to(victim)
+    with pytest.raises(zoo.ZooError, match=r"symbolic link inside the cache|Too many levels of symbolic links"):
+        zoo.load(REF)
+    assert list(victim.iterdir()) == [] if victim.is_dir() else victim.read_bytes() == b"mine"
+
+
+def test_a_cache_that_is_read_only_is_used(model, saved, hub, tmp_path, monkeypatch):
+    """As another user finds a shared one: nothing can be written, and nothing needs to be."""
+    published(hub, saved)
+    zoo.load(REF)
+
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("weights.files.atomic", refuse)
+    monkeypatch.setattr("filelock.FileLock.acquire", refuse)
+    np.testing.assert_array_equal(logits(zoo.load(REF)), logits(model))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    np.testing.assert_array_equal(logits(zoo.load(REF)), logits(model))
+
+
+def test_a_cache_that_cannot_be(saved, hub, tmp_path, monkeypatch, capsys):
+    published(hub, saved)
+    (tmp_path / "file").touch()
+    assert cli.run(["download", REF, "--to", str(tmp_path / "file" / "x")]) == 2
+    assert capsys.readouterr().err.count("\n") <= 3
+    monkeypatch.setenv("ZOO_CACHE", str(tmp_path / "file"))
+    with pytest.raises(zoo.ZooError, match="Not a directory"):
+        zoo.load(REF)
+
+
+def test_what_an_interrupted_removal_left_is_replaced(model, saved, hub, tmp_path):
+    published(hub, saved)
+    zoo.load(REF)
+    (config,) = (tmp_path / "cache").rglob("config.json")
+    config.unlink()
+    np.testing.assert_array_equal(logits(zoo.load(REF)), logits(model))
+
+
+def test_a_repository_of_timms_names_its_tag(hub):
+    hub.commit("timm/resnet50.a1_in1k", {"config.json": b'{"architecture": "resnet50"}', "model.safetensors": b"x"})
+    with pytest.raises(zoo.ZooError) as error:
+        zoo.load("hf://timm/resnet50.a1_in1k")
+    assert str(error.value) == (
+        "hf://timm/resnet50.a1_in1k is no network that zoo published: its weights are a tag here, "
+        "zoo.load('resnet-50', pretrained='a1_in1k')."
+    )
+
+
+@pytest.mark.parametrize("tag", ["bad tag", "../x", "a..b", "v1\n"])
+def test_a_tag_that_cannot_be_is_refused_before_anything_is_sent(saved, hub, tag):
+    with pytest.raises(zoo.ZooError, match="cannot name a version"):
+        zoo.publish(saved, REF, tag=tag)
+    assert not [path for method, path, _ in hub.requests if method == "POST"]
+
+
+def test_a_withdrawn_repository_is_not_loaded_from_the_cache(saved, hub):
+    """Only a hub that cannot be reached is replaced by the commit of last time; a refusal is one."""
+    published(hub, saved)
+    zoo.load(REF)
+    hub.withdraw("me/tiny-net")
+    with pytest.raises(zoo.ZooError, match="no such repository, or it is private"):
+        zoo.load(REF)
+
+
+def test_a_password_in_netrc_does_not_replace_the_token(model, saved, hub, tmp_path, monkeypatch):
+    published(hub, saved)
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login me password no\nmachine localhost login me password no\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    zoo.load(REF)
+    seen = {headers["Authorization"] for _, path, headers in hub.requests if "/resolve/" in path}
+    assert seen == {"Bearer hf_secret"}
+    assert {headers["Authorization"] for _, path, headers in hub.requests if "/lfs/" in path} == {None}
+
+
+def test_predict_takes_a_published_network(saved, hub, tmp_path, capsys, photos):
+    published(hub, saved)
+    assert cli.run(["predict", str(photos / "coffee.png"), "--model", REF, "--top", "3"]) == 0
+    assert {"cat", "dog", "owl"} <= set(capsys.readouterr().out.split())
+
+
+def test_class_names_are_not_markup(model, tmp_path, capsys, photos):
+    zoo.save(model, tmp_path / "run", record(tmp_path, classes=["[/x]", "[bold]b", "c"]))
+    assert cli.run(["predict", str(photos / "coffee.png"), "--model", str(tmp_path / "run")]) == 0
+    out = capsys.readouterr().out
+    assert "[/x]" in out
+    assert "[bold]b" in out
 
 
 def test_a_damaged_copy_is_removed_and_comes_again(model, saved, hub, tmp_path):

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from scaling_rules.errors import ZooError
+from scaling_rules.errors import ZooError, shown
 from scaling_rules.shapes import Tensor, tensors
 from scaling_rules.spec import NetworkSpec
 from weights.adapt import with_channels
@@ -106,7 +106,10 @@ def match(spec: NetworkSpec, layout: str, theirs: Mapping[str, np.ndarray]) -> M
         array = theirs[name]
         if layout:
             array = _from_keras(array, tensor.shape) if layout.startswith("keras") else _from_torch(array, tensor.shape)
-        if array.shape != tensor.shape:
+        if array.dtype.kind != "f" and not layout:
+            found.misshapen.append(f"tensor {name} is of type {array.dtype}, not a float")
+            found.unused.append(name)
+        elif array.shape != tensor.shape:
             gives = f"which does not give {path} {tensor.shape}" if layout else f"not {tensor.shape}"
             found.misshapen.append(f"tensor {name} has shape {theirs[name].shape}, {gives}")
             found.unused.append(name)
@@ -165,7 +168,9 @@ def detect(spec: NetworkSpec, theirs: Mapping[str, np.ndarray]) -> str:
     best = max(overlap, key=lambda layout: overlap[layout])
     if not overlap[best]:
         found = next(iter(theirs), "none")
-        raise ZooError(f"{spec.name}: no tensor name is one of its own or of a known layout; the first is {found!r}.")
+        raise ZooError(
+            f"{spec.name}: no tensor name is one of its own or of a known layout; the first is {shown(found)!r}."
+        )
     return best
 
 
@@ -220,4 +225,4 @@ def _listing(what: str, names: set[str] | list[str]) -> str:
         return f"none {what}"
     ordered = names if isinstance(names, list) else sorted(names)
     more = f" and {len(ordered) - 3} more" if len(ordered) > 3 else ""
-    return f"{what} {', '.join(ordered[:3])}{more}"
+    return f"{what} {', '.join(shown(name) for name in ordered[:3])}{more}"
