@@ -145,7 +145,7 @@ def fuzzing() -> list[str]:
         "## Damaged files",
         "",
         f"`make fuzz` on {data['date']}, {data['seconds']} s, {data['machine']}: small valid files are spoilt and",
-        "read. Each must be read or refused in one line, within a second of processor time and 1 GiB, and leave nothing.",
+        "read. Each must be read or refused in one line, in a second of processor time and 1 GiB, and leave nothing.",
         "Stopped: HDF5's C code went on without end, and its process was killed, which is one line too.",
         "",
         "| kind | files | read | refused | violations | slowest, s | peak, MiB | HDF5 crashed | HDF5 stopped |",

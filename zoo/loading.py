@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
-from collections.abc import Container, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -16,11 +14,12 @@ import numpy as np
 
 from scaling_rules.errors import ZooError
 from scaling_rules.spec import NetworkSpec
-from weights import files, hub, manifest, store
+from weights import manifest
 from weights.adapt import Report, adapt, with_channels
-from zoo import catalog, graph, registry
+from zoo import catalog, graph
 from zoo.inspection import complete_variables, spec_of, variables
 from zoo.records import travelling
+from zoo.sources import at_place, by_tag, is_place, weights_for
 
 log = logging.getLogger("zoo")
 
@@ -132,7 +131,7 @@ def load(
     The graph is the same with and without weights. Raises ZooError for an unknown name, tag or dialect, for
     weights that were never published (saying how to load your own), that cannot be fetched, or do not fit.
     """
-    weights = _weights(name, pretrained, dialect, strict)
+    weights = weights_for(name, pretrained, dialect, strict)
     label = str(name)
     if weights is None:
         if skip:
@@ -145,12 +144,12 @@ def load(
     if dialect not in (None, weights.spec.dialect.name):
         raise ZooError(f"{label}: the weights are of dialect {weights.spec.dialect.name!r}, not {dialect!r}.")
     network, size = _variant(weights.spec, num_classes, in_channels, input_shape, dropout, drop_path)
-    values, found = adapt(weights.spec, weights.tensors, network, skip=skip, unused=weights.unused)
-    _log(label, found, network)
-    carried = _carried(weights.record, network, size, include_preprocessing, found)
+    values, outcome = adapt(weights.spec, weights.tensors, network, skip=skip, unused=weights.unused)
+    _log(label, outcome, network)
+    carried = _carried(weights.record, network, size, include_preprocessing, outcome)
     _warn_of_size(label, weights.record, size)
     model = graph.build(network, size=size, include_preprocessing=include_preprocessing, values=values, record=carried)
-    return _kept(model, found)
+    return _kept(model, outcome)
 
 
 def load_weights(
@@ -168,10 +167,10 @@ def load_weights(
     """
     spec = spec_of(model)
     own = complete_variables(model)
-    if _is_place(weights, manifest.tags(spec.name)):
-        given = _fitted(spec, weights, strict)
+    if is_place(weights, manifest.tags(spec.name)):
+        given = at_place(spec, weights, strict)
     else:
-        given = _by_tag(spec.name, str(weights))
+        given = by_tag(spec.name, str(weights))
     theirs = with_channels(given.spec, spec.input[2])
     named = replace(theirs.dialect, name=spec.dialect.name)
     if strict and (named, theirs.mean, theirs.std) != (spec.dialect, spec.mean, spec.std):
@@ -195,91 +194,6 @@ def report(model: keras.Model) -> Report:
     if model not in _REPORTS:
         raise ZooError("this model was not loaded by zoo.load in this process, so there is no report of its weights.")
     return _REPORTS[model]
-
-
-def _is_place(given: object, names: Container[str] = ()) -> bool:
-    """Whether `given` says where weights are, rather than which of `names`: a path or a hub repository."""
-    if isinstance(given, os.PathLike):
-        return True
-    if not isinstance(given, str) or given in names:
-        return False
-    looks_so = "/" in given or "\\" in given or Path(given).suffix.lower() in (*files.SUFFIXES, ".keras", ".npz")
-    return looks_so or Path(given).exists()
-
-
-def _file(place: str | os.PathLike[str]) -> tuple[files.File, str]:
-    """What is at a path or in a hub repository, and how to call it."""
-    text = os.fspath(place)
-    if not text.startswith("hf:"):
-        path = Path(text).expanduser()
-        return store.opened(path), str(path)
-    ref = hub.parse(text)
-    folder, commit = store.pull(ref)
-    file = store.opened(folder, sealed=True)
-    if file.config and file.config.record:  # what is saved from it says where it started
-        record = file.config.record | {"origin": str(ref._replace(revision=commit))}
-        file = file._replace(config=file.config._replace(record=record))
-    return file, text
-
-
-def _fitted(spec: NetworkSpec | None, place: str | os.PathLike[str], strict: bool) -> store.Weights:
-    """The weights at a place for a network; where a bare file fits another dialect, the error names that."""
-    file, label = _file(place)
-    try:
-        return store.fitted(spec, file, strict=strict)
-    except ZooError as error:
-        reason = f"{label}: {error}"
-    if spec and file.config is None and spec.name in registry.NAMES:
-        for dialect in registry.dialects(spec.name):
-            with contextlib.suppress(ZooError):
-                store.fitted(registry.architecture(spec.name, dialect), file)
-                reason += f" It fits dialect={dialect!r}."
-                break
-    raise ZooError(reason)
-
-
-def _weights(
-    name: str | os.PathLike[str], pretrained: bool | str | os.PathLike[str] | None, dialect: str | None, strict: bool
-) -> store.Weights | None:
-    """What a name and `pretrained` ask for; None for no weights."""
-    if not isinstance(pretrained, bool | str | os.PathLike | None):
-        raise ZooError(f"pretrained must be True, False, a tag, a path or hf://owner/repo, not {pretrained!r:.80}.")
-    try:
-        model_name, tag = catalog.split(name)  # type: ignore[arg-type]  # it refuses what is no string
-    except ZooError:
-        if not _is_place(name):
-            raise
-        if isinstance(pretrained, str | os.PathLike):
-            raise ZooError(
-                f"{os.fspath(name)!r} says itself which weights it holds; leave out pretrained={pretrained!r:.80}."
-            ) from None
-        return _fitted(None, name, strict)
-    if pretrained is None and tag:
-        pretrained = True
-    if not pretrained:
-        return None
-    if pretrained is True:
-        return _by_tag(model_name, tag, dialect)
-    if not _is_place(pretrained, manifest.tags(model_name)):
-        return _by_tag(model_name, str(pretrained), dialect)
-    return _fitted(catalog.spec(model_name, tag, dialect=dialect), pretrained, strict)
-
-
-def _by_tag(name: str, tag: str | None, dialect: str | None = None) -> store.Weights:
-    """The published weights of a model's tag, None for the default one; ZooError that says what there is."""
-    own = f"load your own with zoo.load({name!r}, pretrained='weights.safetensors') (or .pth)"
-    if not manifest.tags(name):
-        raise ZooError(f"no public weights of {name} are known; {own}.")
-    record = manifest.record(name, tag)
-    if not record["sources"]:
-        claims = "; ".join(f"{c['metric']} {c['value']} on {c['dataset']} ({c['source']})" for c in record["claimed"])
-        raise ZooError(
-            f"no public weights of {name} exist; claimed: {claims}. "
-            f"Recipe to train them: training/recipes/{record['recipe']}; {own}."
-        )
-    if dialect not in (None, record["dialect"]):
-        raise ZooError(f"{name}: the weights {record['tag']!r} are of dialect {record['dialect']!r}, not {dialect!r}.")
-    return store.published(catalog.spec(name, record["tag"]), record)
 
 
 def _kept(model: keras.Model, found: Report) -> keras.Model:
