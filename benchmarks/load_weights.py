@@ -4,13 +4,13 @@
 
 Each pair is interleaved over ROUNDS rounds in one process; printed are medians, the quartiles of the round-by-round
 ratios, and the target. Peak memory is that of a process of its own. The results are written to
-benchmarks/load_weights.json, from which docs/benchmarks.md is made. Run it alone: the machine's noise enters every figure.
+benchmarks/load_weights.json, from which docs/benchmarks.md is made. Run it alone, on Linux: the machine's noise enters
+every figure, and memory is read from /proc.
 """
 
 from __future__ import annotations
 
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -51,22 +51,14 @@ def loading(folder: Path) -> list[dict[str, Any]]:
 
 
 CHILD = """
-import resource, sys
-import keras, zoo
+import gc, resource
+import zoo
 model = zoo.build({name!r})
-for variable in model.variables:
-    variable.value
-import gc; gc.collect()
-def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-def now():
-    return int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize() // 1024
-before = now()
+gc.collect()
+before = int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize() // 1024
 open("/proc/self/clear_refs", "w").write("5")  # the peak starts here
-def hwm():
-    return int(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1])
 zoo.load_weights(model, {path!r})
-print(before, hwm())
+print(before, next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1])
 """
 
 
@@ -92,7 +84,6 @@ def memory(folder: Path) -> dict[str, Any]:
 def main() -> None:
     """Run all, print the table, write the JSON."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    assert resource.getpagesize()
     with tempfile.TemporaryDirectory() as folder:
         rows = [*loading(Path(folder)), memory(Path(folder))]
     report(rows, RESULTS)

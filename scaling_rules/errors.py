@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-
 MAX_LENGTH = 2000
 """Of a message. Longer ones hold something from a stranger's file, and lose their middle."""
 
