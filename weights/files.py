@@ -7,15 +7,16 @@ import errno
 import json
 import os
 import uuid
+import weakref
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from scaling_rules.errors import ZooError
+from scaling_rules.errors import ZooError, shown
 from weights import config, h5_file, torch_file
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".h5", ".hdf5")
@@ -41,10 +42,50 @@ _DTYPES = {
 }
 
 
-class File(NamedTuple):
-    """tensors: by name. config: of the network, where the file carries one. layers: of a Keras .h5, in order."""
+class Opened:
+    """A file that stays open, and is closed, with the tensors that are read from it."""
 
-    tensors: dict[str, np.ndarray]
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.descriptor = os.open(path, os.O_RDONLY)
+        weakref.finalize(self, os.close, self.descriptor)
+
+    def read(self, start: int, size: int) -> bytes:
+        """`size` bytes from `start` on. Raises ZooError where the file has become shorter."""
+        data = os.pread(self.descriptor, size, start)
+        if len(data) != size:
+            raise ZooError(f"weights file {str(self.path)!r} became shorter while it was read.")
+        return data
+
+
+class Stored(NamedTuple):
+    """A tensor of a safetensors file, read each time an array is made of it: only one is in memory at a time."""
+
+    file: Opened
+    start: int
+    size: int
+    stored: str
+    shape: tuple[int, ...]
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Of the array: float32 for bfloat16, which NumPy does not have."""
+        return np.dtype("<f4" if self.stored == "BF16" else _DTYPES[self.stored])
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        array = np.frombuffer(self.file.read(self.start, self.size), _DTYPES[self.stored]).reshape(self.shape)
+        if self.stored == "BF16":
+            array = (array.astype(np.uint32) << 16).view(np.float32)
+        return array if dtype is None else array.astype(dtype, copy=False)
+
+
+class File(NamedTuple):
+    """tensors: by name, arrays or Stored. config: of the network, where the file carries one.
+
+    layers: names of a Keras .h5, in order.
+    """
+
+    tensors: Mapping[str, Any]
     config: config.Config | None = None
     layers: tuple[str, ...] = ()
 
@@ -52,8 +93,8 @@ class File(NamedTuple):
 def read(path: str | Path) -> File:
     """The tensors of a .safetensors file, a PyTorch checkpoint (.pth, .pt, .bin) or a Keras .h5 of the old layout.
 
-    Arrays of a .safetensors are views of one buffer, so that its bytes are in memory once. Raises
-    ZooError, one line naming the file, when it is missing, damaged or of another kind.
+    Tensors of a .safetensors are read when an array is made of them. Raises ZooError, one line naming the file, when it
+    is missing, damaged or of another kind.
     """
     path = Path(path)
     if not path.is_file():
@@ -74,29 +115,25 @@ def read(path: str | Path) -> File:
 
 
 def _safetensors(path: Path) -> File:
-    with path.open("rb") as file:
-        size = int.from_bytes(file.read(8), "little")
-        if size > MAX_HEADER:
-            raise ValueError(f"its header claims {size:,} bytes; at most {MAX_HEADER:,}")
-        text = file.read(size)
-        with safe_open(path, framework="numpy") as opened:  # checks offsets, shapes and sizes against the file
-            carried = (opened.metadata() or {}).get(METADATA)
-        data = np.fromfile(file, np.uint8)  # not mapped: a file that shrinks meanwhile would kill the process
+    opened = Opened(path)
+    size = int.from_bytes(opened.read(0, 8), "little")
+    if size > MAX_HEADER:
+        raise ValueError(f"its header claims {size:,} bytes; at most {MAX_HEADER:,}")
+    header = json.loads(opened.read(8, size))
+    with safe_open(path, framework="numpy") as checked:  # offsets, shapes and sizes against the file
+        carried = (checked.metadata() or {}).get(METADATA)
     tensors = {}
-    for name, entry in json.loads(text).items():
+    for name, entry in header.items():
         if name == "__metadata__":
             continue
         if entry["dtype"] not in _DTYPES:
-            raise ZooError(f"tensor {name[:80]!r} is of type {entry['dtype']}; read are {', '.join(_DTYPES)}.")
+            raise ZooError(f"tensor {shown(name)!r} is of type {entry['dtype']}; read are {', '.join(_DTYPES)}.")
         low, high = entry["data_offsets"]
-        array = data[low:high].view(_DTYPES[entry["dtype"]]).reshape(entry["shape"])
-        if entry["dtype"] == "BF16":
-            array = (array.astype(np.uint32) << 16).view(np.float32)
-        tensors[name] = array
+        tensors[name] = Stored(opened, 8 + size + low, high - low, entry["dtype"], tuple(entry["shape"]))
     return File(tensors, config.parse(carried) if carried else None)
 
 
-def write(path: Path, tensors: Mapping[str, np.ndarray], carried: config.Config | None = None) -> None:
+def write(path: Path, tensors: Mapping[str, Any], carried: config.Config | None = None) -> None:
     """Write a .safetensors file atomically: beside the target first, then renamed over it. Raises OSError."""
     metadata = {METADATA: config.dump(carried)} if carried else None
     arrays = {name: np.ascontiguousarray(array) for name, array in tensors.items()}

@@ -82,8 +82,7 @@ class _Walker:
         declared = {}
         for name, attribute in initializers.items():
             path = f"{layer.name}.{name}"
-            # a copy: the backend may keep the array it is given, and this may be a view of a file
-            given = np.array(self.values[path]) if path in self.values else None
+            given = np.asarray(self.values[path]) if path in self.values else None  # read from its file, perhaps
             value = self.fresh(path, getattr(layer, attribute)) if given is None else given
             if value is not None:
                 declared[attribute] = getattr(layer, attribute)

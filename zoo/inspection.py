@@ -62,19 +62,24 @@ def complete_variables(model: keras.Model) -> dict[str, keras.Variable]:
     Raises ZooError for one that lacks a part, has further layers with weights or a second network of zoo's inside,
     or whose weights were quantized.
     """
-    spec, found = spec_of(model), variables(model)
+    spec = spec_of(model)
     table = tensors(spec)
     advice = "; save or load the network that zoo built (num_classes= gives it a new head)."
-    if lacking := [path for path in table if path not in found]:
-        raise ZooError(f"model {model.name!r} is a part of {spec.name}: it lacks {lacking[0]}{advice}")
-    known = {id(variable) for variable in found.values()}
+    found: dict[str, keras.Variable] = {}
+    more: list[str] = []
     for layer in _layers(model):
         generator = getattr(layer, "seed_generator", None)  # of a dropout
         for variable in layer.variables:
-            if id(variable) not in known and (generator is None or variable is not generator.state):
-                raise ZooError(
-                    f"model {model.name!r} is more than one {spec.name}: {layer.name} has weights too{advice}"
-                )
+            path = f"{layer.name}.{variable.name}"
+            if path in table and path not in found:
+                found[path] = variable
+            elif generator is None or variable is not generator.state:
+                more.append(layer.name)
+    if len(found) < len(table):
+        lacking = next(path for path in table if path not in found)
+        raise ZooError(f"model {model.name!r} is a part of {spec.name}: it lacks {lacking}{advice}")
+    if more:
+        raise ZooError(f"model {model.name!r} is more than one {spec.name}: {more[0]} has weights too{advice}")
     for path, variable in found.items():
         if tuple(variable.shape) != table[path].shape or "float" not in str(variable.dtype):
             raise ZooError(

@@ -181,7 +181,9 @@ def load_weights(
     values, found = adapt(given.spec, given.tensors, spec, skip=skip, unused=given.unused)
     _log(spec.name, found, spec)
     for path, array in values.items():
-        own[path].assign(np.array(array))  # a copy: the backend may keep what it is given, here part of a file
+        # Keras' own assign converts the array first and assigns then, on TensorFlow a third of the time of both.
+        variable = own[path].value if keras.backend.backend() == "tensorflow" else own[path]
+        variable.assign(np.asarray(array))  # read from its file, perhaps: one at a time
     _kept(model, found)
     return found
 

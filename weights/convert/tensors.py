@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,6 +14,9 @@ from scaling_rules.shapes import Tensor, tensors
 from scaling_rules.spec import NetworkSpec
 from weights.adapt import with_channels
 from weights.convert.layouts import LAYOUTS, modules
+
+Tensors = Mapping[str, Any]
+"""By name: NumPy arrays, or what NumPy makes an array of when asked, such as a tensor that is still in its file."""
 
 TORCH = {
     "kernel": "weight",
@@ -90,7 +93,7 @@ class Match(NamedTuple):
     misshapen: list[str]
 
 
-def match(spec: NetworkSpec, layout: str, theirs: Mapping[str, np.ndarray]) -> Match:
+def match(spec: NetworkSpec, layout: str, theirs: Tensors) -> Match:
     """Pair the network's tensors with a foreign state dict's; `layout` '' is our own naming.
 
     Arrays of our own naming stay as they are, others become float32. Batch counters and what Keras' in-graph
@@ -105,6 +108,7 @@ def match(spec: NetworkSpec, layout: str, theirs: Mapping[str, np.ndarray]) -> M
         left.pop(name)
         array = theirs[name]
         if layout:
+            array = np.asarray(array)
             array = _from_keras(array, tensor.shape) if layout.startswith("keras") else _from_torch(array, tensor.shape)
         if array.dtype.kind != "f" and not layout:
             found.misshapen.append(f"tensor {name} is of type {array.dtype}, not a float")
@@ -131,7 +135,7 @@ def require(spec: NetworkSpec, layout: str, found: Match) -> None:
         raise ZooError(f"{spec.name}: {found.misshapen[0]}{more}.")
 
 
-def from_layout(spec: NetworkSpec, layout: str, theirs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def from_layout(spec: NetworkSpec, layout: str, theirs: Tensors) -> dict[str, np.ndarray]:
     """The network's tensors by spec path, in Keras' axes and float32, from a foreign state dict.
 
     Strict: every tensor of theirs is used exactly once and every one of ours is found, with equal shape.
@@ -154,7 +158,7 @@ def to_layout(spec: NetworkSpec, layout: str, ours: Mapping[str, np.ndarray]) ->
     return theirs
 
 
-def detect(spec: NetworkSpec, theirs: Mapping[str, np.ndarray]) -> str:
+def detect(spec: NetworkSpec, theirs: Tensors) -> str:
     """The layout that the names of a state dict fit best: '' for our own, else a key of LAYOUTS.
 
     Raises ZooError where none of the names is known.
@@ -174,21 +178,21 @@ def detect(spec: NetworkSpec, theirs: Mapping[str, np.ndarray]) -> str:
     return best
 
 
-def as_stored(spec: NetworkSpec, layout: str, theirs: Mapping[str, np.ndarray]) -> NetworkSpec:
+def as_stored(spec: NetworkSpec, layout: str, theirs: Tensors) -> NetworkSpec:
     """The spec with the number of classes and of input channels that a state dict was made for."""
     ends = {path: theirs.get(name) for path, name, _ in _names(replace(spec, classes=spec.classes or 1), layout)}
     torch = layout and not layout.startswith("keras")
     classifier, stem = ends["head.classifier.dense.kernel"], ends["stem.conv.kernel"]
     classes = 0
-    if classifier is not None and classifier.ndim >= 2:
+    if classifier is not None and len(classifier.shape) >= 2:
         classes = classifier.shape[0] if torch else classifier.shape[-1]
     channels = spec.input[2]
-    if stem is not None and stem.ndim == 4:
+    if stem is not None and len(stem.shape) == 4:
         channels = stem.shape[1] if torch else stem.shape[2]
     return with_channels(replace(spec, classes=classes), channels)
 
 
-def normalized(spec: NetworkSpec, theirs: Mapping[str, np.ndarray], layers: Sequence[str] = ()) -> NetworkSpec:
+def normalized(spec: NetworkSpec, theirs: Tensors, layers: Sequence[str] = ()) -> NetworkSpec:
     """The spec with the normalisation that a keras.applications EfficientNet file carries, as our one constant layer.
 
     Their graph computes (pixel / 255 - mean) / sqrt(variance) and, in the graph of weights='imagenet', divides by
