@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from scaling_rules.errors import ZooError
+from scaling_rules.errors import ZooError, shown
 
 log = logging.getLogger("zoo")
 
@@ -105,7 +105,9 @@ def download(url: str, path: Path, *, limit: int, headers: Mapping[str, str] | N
             try:
                 answer = _attempt(url, part, before, limit, headers or {}, show)
             except requests.RequestException as error:
-                reason = " ".join(str(error)[:200].split()) or type(error).__name__
+                # What lies under the library's "max retries exceeded": no such host, connection refused
+                cause = getattr(error.args[0], "reason", None) if error.args else None
+                reason = shown(str(cause).split(": ", 1)[-1] if cause else error, 200) or type(error).__name__
                 if isinstance(error, requests.HTTPError) and error.response.status_code in FINAL:
                     break
             except ZooError:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from zoo.catalog import info as info
     from zoo.catalog import list_models as list_models
     from zoo.catalog import spec as spec
+    from zoo.exporting import export as export
     from zoo.inspection import features as features
     from zoo.inspection import variables as variables
     from zoo.loading import build as build
@@ -40,6 +41,7 @@ _API = {
     "cite": "zoo.catalog",
     "classify": "zoo.prediction",
     "cost": "zoo.catalog",
+    "export": "zoo.exporting",
     "features": "zoo.inspection",
     "info": "zoo.catalog",
     "list_models": "zoo.catalog",

@@ -18,6 +18,7 @@ COMMANDS = {
     "cite": ("zoo.commands:cite", "BibTeX and the published results with their tables"),
     "predict": ("zoo.predict:predict", "classify pictures"),
     "download": ("zoo.transfer:download", "fetch weights, for a machine without internet"),
+    "export": ("zoo.export_command:export", "write a model for another engine"),
     "publish": ("zoo.transfer:publish", "put a saved network on a hub or into a folder"),
 }
 
@@ -65,6 +66,14 @@ def _parser() -> _Parser:
     publish.add_argument("--recipe", metavar="FILE", help="how they were trained, over the record's")
     publish.add_argument("--tag", metavar="TAG", help="name this version, too: hf://owner/repo@TAG")
     publish.add_argument("--private", action="store_true", help="if the repository is new, let only you see it")
+    export = parts["export"]
+    export.add_argument("model", metavar="NAME", help="name, NAME.TAG, file, folder or hf://owner/repo")
+    export.add_argument("--to", required=True, metavar="PATH", help="x.onnx, x.xml, x.tflite, x.keras or a new folder")
+    export.add_argument("--format", help="onnx, openvino, litert, keras or saved_model; default: by the ending of PATH")
+    export.add_argument("--precision", default="float32", help="of the stored weights (default: %(default)s)")
+    export.add_argument("--batch", type=int, metavar="N", help="pictures a call; default: any number")
+    export.add_argument("--size", type=int, metavar="PX", help="side of the pictures; default: what the weights want")
+    export.add_argument("--bare", action="store_true", help="without the normalisation of pixels")
     predict = parts["predict"]
     predict.add_argument("images", nargs="+", metavar="PICTURE", help="files, folders, or globs in quotes")
     predict.add_argument(

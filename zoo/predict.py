@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,9 +17,9 @@ from rich.table import Table
 from rich.text import Text
 
 from scaling_rules.errors import ZooError, shown
-from zoo.catalog import split
 from zoo.commands import console
 from zoo.images import ImageError, find
+from zoo.opening import open_model
 from zoo.preprocessing import preprocess
 
 MANY = 32
@@ -49,49 +46,12 @@ def _batches(
         yield good, np.concatenate(pixels)
 
 
-@contextmanager
-def _without_greeting() -> Iterator[None]:
-    """Keep back what TensorFlow's C++ code writes about the machine when it starts: it knows no setting for it."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    sys.stderr.flush()
-    kept = os.dup(2)
-    with tempfile.TemporaryFile() as log:
-        os.dup2(log.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
-
-
-def _load(name: str) -> Any:
-    """The model of a name, of a place that `zoo.load` takes, or of a .keras file, opened in Keras' safe mode."""
-    whole = name.endswith(".keras")
-    place = name.startswith("hf://") or Path(name).expanduser().exists()
-    if whole and not place:
-        raise ZooError(f"no saved model {name!r}.")
-    if not place:
-        split(name)  # an unknown name must not cost the start of TensorFlow
-    with _without_greeting():
-        import keras
-
-        keras.ops.zeros(1)
-    if whole:
-        try:
-            return keras.models.load_model(name, compile=False)
-        except (ValueError, TypeError, KeyError, OSError) as error:
-            raise ZooError(f"{name!r} cannot be loaded: {str(error).splitlines()[0]}") from None
-    from zoo.loading import load
-
-    return load(name, pretrained=True)
-
-
 def predict(args: argparse.Namespace) -> int:
     """Classify pictures; exit code 1 when some could not be read, 2 when none could."""
     if args.top < 1 or args.batch < 1:
         raise ZooError(f"--top and --batch must be at least 1, not {min(args.top, args.batch)}.")
     paths = find(args.images)
-    model = _load(args.model)
+    model = open_model(args.model)
     from zoo.prediction import Prediction, answers, class_names
     from zoo.records import record_of
 
