@@ -71,9 +71,9 @@ def causes(error: BaseException | None) -> Iterator[BaseException]:
 
 def outcome(kind: str, path: Path) -> tuple[str, str]:
     """('accepted' | 'refused' | 'violation', why) for one file."""
-    from scaling_rules.errors import ZooError
     import numpy as np
 
+    from scaling_rules.errors import ZooError
     from weights import config, files
 
     try:

@@ -27,6 +27,9 @@ METADATA = "zoo"
 MAX_HEADER = 1 << 24
 """Bytes. A header takes some 100 a tensor, and a config in it at most config.MAX_BYTES."""
 
+MAX_DIMS = 32
+"""NumPy's own limit is 64."""
+
 # bfloat16 has no NumPy type: it is read as its upper half of a float32.
 _DTYPES = {
     "F64": "<f8",
@@ -128,6 +131,8 @@ def _safetensors(path: Path) -> File:
             continue
         if entry["dtype"] not in _DTYPES:
             raise ZooError(f"tensor {shown(name)!r} is of type {entry['dtype']}; read are {', '.join(_DTYPES)}.")
+        if len(entry["shape"]) > MAX_DIMS:
+            raise ZooError(f"tensor {shown(name)!r} has {len(entry['shape'])} dimensions; at most {MAX_DIMS}.")
         low, high = entry["data_offsets"]
         tensors[name] = Stored(opened, 8 + size + low, high - low, entry["dtype"], tuple(entry["shape"]))
     return File(tensors, config.parse(carried) if carried else None)

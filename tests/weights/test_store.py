@@ -1,7 +1,9 @@
 """The cache and a user's own files: verified, atomic, shared by processes, optional, and followed nowhere."""
 
+import json
 import logging
 import os
+import struct
 import subprocess
 import sys
 import threading
@@ -315,9 +317,6 @@ def test_not_strictly(tmp_path):
 @pytest.mark.parametrize("kind", ["float16", "bfloat16"])
 def test_half_precision_files(tmp_path, kind):
     """bfloat16 by hand: the upper halves of float32, as the safetensors format stores it."""
-    import json
-    import struct
-
     numbers = np.array([[1.0, -2.5], [0.15625, 3.0]], np.float32)
     raw = (
         numbers.astype(np.float16).tobytes()
@@ -328,3 +327,19 @@ def test_half_precision_files(tmp_path, kind):
     header = json.dumps({"a": {"dtype": code, "shape": [2, 2], "data_offsets": [0, 8]}}).encode()
     (tmp_path / "w.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + raw)
     assert np.array_equal(files.read(tmp_path / "w.safetensors").tensors["a"], numbers)
+
+
+def test_a_tensor_of_too_many_dimensions(tmp_path):
+    """NumPy would refuse it only when the array is made, long after the file was opened."""
+    header = json.dumps({"a": {"dtype": "F32", "shape": [1] * 100, "data_offsets": [0, 4]}}).encode()
+    (tmp_path / "w.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + bytes(4))
+    with pytest.raises(ZooError, match="tensor 'a' has 100 dimensions; at most 32"):
+        files.read(tmp_path / "w.safetensors")
+
+
+def test_a_file_that_shrinks_while_it_is_read(tmp_path):
+    files.write(tmp_path / "w.safetensors", {"a": np.zeros(1000, np.float32)})
+    (stored,) = files.read(tmp_path / "w.safetensors").tensors.values()
+    (tmp_path / "w.safetensors").write_bytes(b"short")
+    with pytest.raises(ZooError, match="became shorter while it was read"):
+        np.asarray(stored)
