@@ -53,7 +53,7 @@ def lock(root: Path, name: str) -> Iterator[None]:
 
 def seal_of(path: Path) -> Path:
     """Where `seal` writes of a file."""
-    return path.with_suffix(".json")
+    return path.with_name(f"{path.name}.json")
 
 
 def sha256_of(path: Path) -> str:

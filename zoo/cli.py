@@ -86,6 +86,11 @@ def _parser() -> _Parser:
     predict.add_argument(
         "--batch", type=int, default=16, metavar="N", help="pictures per forward pass (default: %(default)s)"
     )
+    predict.add_argument(
+        "--engine", help="openvino, onnxruntime, litert, or auto for the fastest installed; default: Keras itself"
+    )
+    predict.add_argument("--precision", help="an engine's: float32, or bfloat16 where the processor has it")
+    predict.add_argument("--threads", type=int, metavar="N", help="an engine's; default: its own choice")
     return parser
 
 

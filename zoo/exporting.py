@@ -72,7 +72,7 @@ def export(
     if kind != "keras" and keras.backend.backend() != "tensorflow":
         raise ZooError(f"{kind} is exported under KERAS_BACKEND=tensorflow, not {keras.backend.backend()}.")
     values = complete_variables(model)
-    spec = _sized(model, size)
+    spec = sized(model, size)
     plain = any(layer.name == "normalize" for layer in model.layers)
     if kind == "keras" or plain != include_preprocessing:
         arrays = {key: keras.ops.convert_to_numpy(value) for key, value in values.items()}
@@ -112,7 +112,7 @@ def describe(model: keras.Model, spec: NetworkSpec, shape: tuple[int | None, ...
     }
 
 
-def _sized(model: keras.Model, size: int | tuple[int, int] | None) -> NetworkSpec:
+def sized(model: keras.Model, size: int | tuple[int, int] | None = None) -> NetworkSpec:
     """The network at the height and width it is exported for."""
     spec, record = spec_of(model), carried(model).get("record")
     height, width = model.input_shape[1:3]

@@ -8,7 +8,7 @@ import struct
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +27,6 @@ MAX_PIXELS = 2**30 // 12
 
 # Only plain raster formats: left to itself Pillow also opens EPS, for which it starts Ghostscript.
 _FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
-
-# warnings.catch_warnings changes the whole process, so two threads must not be inside it at once.
-_decoding_lock = threading.Lock()
 
 
 class ImageError(ZooError):
@@ -98,12 +95,36 @@ def find(paths: list[str]) -> list[Path]:
     return found
 
 
+class _Filters:
+    """The warning filters that decoding wants. They are the whole process': the first thread sets them, the last one
+    restores them, and those between decode beside each other.
+    """
+
+    def __init__(self) -> None:
+        self.lock, self.inside, self.stack = threading.Lock(), 0, ExitStack()
+
+    def __enter__(self) -> None:
+        with self.lock:
+            if not self.inside:
+                self.stack.enter_context(warnings.catch_warnings())
+                warnings.simplefilter("ignore")
+                warnings.simplefilter("error", Image.DecompressionBombWarning)
+            self.inside += 1
+
+    def __exit__(self, *reason: object) -> None:
+        with self.lock:
+            self.inside -= 1
+            if not self.inside:
+                self.stack.close()
+
+
+_filters = _Filters()
+
+
 @contextmanager
 def _decoding(name: str) -> Iterator[None]:
     """Turn whatever Pillow raises into an ImageError about `name`, and keep its warnings to ourselves."""
-    with _decoding_lock, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
+    with _filters:
         try:
             yield
         except ImageError:

@@ -1,4 +1,7 @@
-"""A name, a file, a folder or a hub repository to a Keras model, with or without weights."""
+"""A name, a file, a folder or a hub repository to a Keras model, with or without weights, or to an engine.
+
+Keras is imported only where a model of it is built: a cached engine file answers before it would have started.
+"""
 
 from __future__ import annotations
 
@@ -6,20 +9,25 @@ import logging
 import os
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
 from weakref import WeakKeyDictionary
 
-import keras
 import numpy as np
 
 from scaling_rules.errors import ZooError
+from scaling_rules.shapes import tensors
 from scaling_rules.spec import NetworkSpec
 from weights import manifest
 from weights.adapt import Report, adapt, with_channels
-from zoo import catalog, graph
-from zoo.inspection import complete_variables, spec_of, variables
+from zoo import catalog, compiling, engines, metadata
 from zoo.records import travelling
 from zoo.sources import at_place, by_tag, is_place, weights_for
+
+if TYPE_CHECKING:
+    import keras
+
+    from zoo.engines import Engine
 
 log = logging.getLogger("zoo")
 
@@ -96,7 +104,46 @@ def build(
     """
     network = spec if isinstance(spec, NetworkSpec) else catalog.spec(spec)
     network, size = _variant(network, num_classes, in_channels, input_shape, dropout, drop_path)
+    from zoo import graph
+
     return graph.build(network, size=size, include_preprocessing=include_preprocessing)
+
+
+@overload
+def load(
+    name: str | os.PathLike[str],
+    pretrained: bool | str | os.PathLike[str] | None = None,
+    *,
+    num_classes: int | None = None,
+    in_channels: int | None = None,
+    input_shape: Size | None = None,
+    dropout: float | None = None,
+    drop_path: float | None = None,
+    include_preprocessing: bool = True,
+    dialect: str | None = None,
+    skip: Sequence[str] | str = (),
+    strict: bool = True,
+    engine: None = None,
+) -> keras.Model: ...
+
+
+@overload
+def load(
+    name: str | os.PathLike[str],
+    pretrained: bool | str | os.PathLike[str] | None = None,
+    *,
+    num_classes: int | None = None,
+    in_channels: int | None = None,
+    input_shape: Size | None = None,
+    include_preprocessing: bool = True,
+    dialect: str | None = None,
+    skip: Sequence[str] | str = (),
+    strict: bool = True,
+    engine: str,
+    precision: str | None = None,
+    threads: int | None = None,
+    batch: int | None = None,
+) -> Engine: ...
 
 
 def load(
@@ -112,7 +159,11 @@ def load(
     dialect: str | None = None,
     skip: Sequence[str] | str = (),
     strict: bool = True,
-) -> keras.Model:
+    engine: str | None = None,
+    precision: str | None = None,
+    threads: int | None = None,
+    batch: int | None = None,
+) -> keras.Model | Engine:
     """A Keras model by name, with published weights, your own, or none; or by where a published network is.
 
     name: a model name; name.tag, whose weights are loaded unless `pretrained` says otherwise; the path of a file or
@@ -128,28 +179,60 @@ def load(
     and unknown ones passed over. What became of each tensor is logged, and `report` has it. The other arguments are
     those of `build`.
 
-    The graph is the same with and without weights. Raises ZooError for an unknown name, tag or dialect, for
-    weights that were never published (saying how to load your own), that cannot be fetched, or do not fit.
+    engine: 'openvino', 'onnxruntime', 'litert', 'keras', or 'auto' for the fastest that is installed; the answer is
+    then an `Engine`, which does not train, at the one size of input_shape, or of the record. A converted file is kept
+    in the cache by the hash of the weights and the versions of the converters; where it is there, Keras is not
+    imported. name may also be a file that `zoo.export` wrote for an engine. precision: 'float32', or what else the
+    processor computes in ('bfloat16', 'float16'; OpenVINO only), default the fastest of these. threads: default the
+    engine's choice. batch: pictures a pass to compile for, a tenth faster than any number.
+
+    The graph is the same with and without weights. Raises ZooError for an unknown name, tag, dialect or engine, for
+    an engine that is not installed, for weights that were never published (saying how to load your own), that cannot
+    be fetched, or do not fit.
     """
-    weights = weights_for(name, pretrained, dialect, strict)
     label = str(name)
+    if engine is not None:
+        engines.check(engine, precision, threads, batch)
+    elif any(option is not None for option in (precision, threads, batch)):
+        raise ZooError("precision, threads and batch are an engine's: give engine='auto', or openvino, onnxruntime ...")
+    if label.lower().endswith(metadata.ENGINE_SUFFIXES):
+        return engines.open_file(Path(name).expanduser(), engine, precision=precision, threads=threads, batch=batch)
+    weights = weights_for(name, pretrained, dialect, strict)
+    values: dict[str, np.ndarray] | None = None
+    record: dict[str, Any] | None = None
     if weights is None:
         if skip:
             raise ZooError("skip leaves out tensors of weights, and pretrained=False loads none.")
         network, size = _variant(
             catalog.spec(label, dialect=dialect), num_classes, in_channels, input_shape, dropout, drop_path
         )
-        model = graph.build(network, size=size, include_preprocessing=include_preprocessing)
-        return _kept(model, Report((), (), tuple(variables(model)), ()))
-    if dialect not in (None, weights.spec.dialect.name):
-        raise ZooError(f"{label}: the weights are of dialect {weights.spec.dialect.name!r}, not {dialect!r}.")
-    network, size = _variant(weights.spec, num_classes, in_channels, input_shape, dropout, drop_path)
-    values, outcome = adapt(weights.spec, weights.tensors, network, skip=skip, unused=weights.unused)
-    _log(label, outcome, network)
-    carried = _carried(weights.record, network, size, include_preprocessing, outcome)
-    _warn_of_size(label, weights.record, size)
-    model = graph.build(network, size=size, include_preprocessing=include_preprocessing, values=values, record=carried)
-    return _kept(model, outcome)
+        outcome = Report((), (), tuple(tensors(network)), ())
+    else:
+        if dialect not in (None, weights.spec.dialect.name):
+            raise ZooError(f"{label}: the weights are of dialect {weights.spec.dialect.name!r}, not {dialect!r}.")
+        network, size = _variant(weights.spec, num_classes, in_channels, input_shape, dropout, drop_path)
+        values, outcome = adapt(weights.spec, weights.tensors, network, skip=skip, unused=weights.unused)
+        _log(label, outcome, network)
+        record = _carried(weights.record, network, size, include_preprocessing, outcome)
+        _warn_of_size(label, weights.record, size)
+
+    def built() -> keras.Model:
+        from zoo import graph
+
+        return graph.build(
+            network, size=size, include_preprocessing=include_preprocessing, values=values, record=record
+        )
+
+    if engine is None:
+        return _kept(built(), outcome)
+    return compiling.compiled(
+        built,
+        compiling.Source(network, None if outcome.new else values, record, size, include_preprocessing),
+        engine,
+        precision=precision,
+        threads=threads,
+        batch=batch,
+    )
 
 
 def load_weights(
@@ -165,6 +248,8 @@ def load_weights(
     strict too. Tensors that are new keep the values they have. Raises ZooError, before anything is changed, for
     weights that cannot be had or do not fit, and for those of another dialect or normalisation than the model's.
     """
+    from zoo.inspection import complete_variables, spec_of
+
     spec = spec_of(model)
     own = complete_variables(model)
     if is_place(weights, manifest.tags(spec.name)):
@@ -180,6 +265,8 @@ def load_weights(
         )
     values, found = adapt(given.spec, given.tensors, spec, skip=skip, unused=given.unused)
     _log(spec.name, found, spec)
+    import keras
+
     for path, array in values.items():
         # Keras' own assign converts the array first and assigns then, on TensorFlow a third of the time of both.
         variable = own[path].value if keras.backend.backend() == "tensorflow" else own[path]

@@ -19,6 +19,9 @@ FORMAT = "zoo-export-1"
 SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "litert": ".tflite", "keras": ".keras", "saved_model": ""}
 """Format -> the ending of its file; a SavedModel is a folder."""
 
+ENGINE_SUFFIXES = (".onnx", ".xml", ".tflite")
+"""Of the files that an engine runs, and that Keras does not."""
+
 MAX_BYTES = 4 << 20
 """Of the text: a config and its class names."""
 

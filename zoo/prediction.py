@@ -5,14 +5,17 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import keras
 import numpy as np
 
 from scaling_rules.errors import ZooError
+from zoo.engines import Engine
 from zoo.preprocessing import preprocess
 from zoo.records import record_of
+
+if TYPE_CHECKING:
+    import keras
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,12 @@ def class_names(record: dict[str, Any], count: int) -> Sequence[str]:
 
 
 def classify(
-    model: keras.Model, images: Any, top: int = 5, *, record: dict[str, Any] | None = None, batch: int = 32
+    model: keras.Model | Engine,
+    images: Any,
+    top: int = 5,
+    *,
+    record: dict[str, Any] | None = None,
+    batch: int = 32,
 ) -> list[list[Prediction]]:
     """The `top` most probable classes of each picture, most probable first; one list a picture.
 
@@ -64,7 +72,7 @@ def classify(
     if type(batch) is not int or batch < 1:
         raise ZooError(f"batch must be a whole number of at least 1, not {batch!r}.")
     record = record or record_of(model)
-    names = class_names(record, model.output.shape[-1])
+    names = class_names(record, outputs(model))
     several = isinstance(images, list | tuple) or getattr(images, "ndim", None) == 4
     sources = list(images) if several else [images]
     found: list[list[Prediction]] = []
@@ -73,9 +81,22 @@ def classify(
     return found
 
 
-def answers(model: keras.Model, pixels: np.ndarray, names: Sequence[str], top: int) -> list[list[Prediction]]:
+def outputs(model: keras.Model | Engine) -> int:
+    """How many numbers a model answers with a picture."""
+    return model.spec.classes if isinstance(model, Engine) else model.output.shape[-1]
+
+
+def _logits(model: keras.Model | Engine, pixels: np.ndarray) -> np.ndarray:
+    if isinstance(model, Engine):
+        return model(pixels)
+    import keras  # not for an engine, which answers before Keras would have started
+
+    return keras.ops.convert_to_numpy(model(pixels, training=False))
+
+
+def answers(model: keras.Model | Engine, pixels: np.ndarray, names: Sequence[str], top: int) -> list[list[Prediction]]:
     """The `top` most probable classes of each picture of a prepared batch (n, height, width, channels)."""
-    logits = keras.ops.convert_to_numpy(model(pixels, training=False)).astype(np.float64)
+    logits = _logits(model, pixels).astype(np.float64)
     exp = np.exp(logits - logits.max(axis=-1, keepdims=True))
     probabilities = exp / exp.sum(axis=-1, keepdims=True)
     best = np.argsort(-probabilities, axis=-1, kind="stable")[:, :top]

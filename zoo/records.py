@@ -19,7 +19,7 @@ base: what the weights were trained from. origin: the hub repository and commit 
 
 
 def record_of(model: Any) -> dict[str, Any]:
-    """The record of a Keras model (a reloaded one too), a model name, a name.tag, or a record itself.
+    """The record of a Keras model (a reloaded one too), an engine, a model name, a name.tag, or a record itself.
 
     A plain dict with at least `preprocessing` (resize, crop, interpolation, mean, std) and `classes` (the
     name of a class list, a list of names, or None). Raises ZooError for a model that carries none.
@@ -36,9 +36,14 @@ def record_of(model: Any) -> dict[str, Any]:
                 "pass a record, for instance zoo.record_of('efficientnet-lite0')."
             )
         return travelling(manifest.record(name, tag))
-    from zoo.inspection import carried  # a name alone must not cost the import of Keras
+    from zoo.engines import Engine
 
-    record = carried(model).get("record")
+    if isinstance(model, Engine):
+        record = model.record
+    else:
+        from zoo.inspection import carried  # a name or an engine must not cost the import of Keras
+
+        record = carried(model).get("record")
     if record is None:
         raise ZooError(
             f"model {getattr(model, 'name', model)!r:.80} carries no record of how to prepare its pictures: pass one, "

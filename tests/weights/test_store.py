@@ -75,8 +75,8 @@ def test_converted_once_and_read_from_the_cache_after(root, spec, record, monkey
         lambda f: f.write_bytes(f.read_bytes()[:1000]),
         lambda f: f.write_bytes(b""),
         lambda f: f.write_bytes(os.urandom(5000)),
-        lambda f: f.with_suffix(".json").unlink(),
-        lambda f: f.with_suffix(".json").write_text("[]"),
+        lambda f: cache.seal_of(f).unlink(),
+        lambda f: cache.seal_of(f).write_text("[]"),
     ],
     ids=["one byte", "truncated", "empty", "noise", "no seal", "a broken seal"],
 )
@@ -242,7 +242,7 @@ def test_what_the_first_download_held_must_be_there_ever_after(root, hub, small)
     hub.commit(repository(record), {"model.safetensors": save(changed)})
     with pytest.raises(ZooError, match=r"not those of the first download \(sha256 .*to accept.*remove '.*\.json'"):
         store.published(spec, record)
-    path.with_suffix(".json").unlink()
+    cache.seal_of(path).unlink()
     assert not same(store.published(spec, record).tensors, drawn)
 
 
