@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
-EVERYTHING := data,jax,ray,export,plots,docs,lite,demo,test
+EVERYTHING := data,jax,ray,export,int8,plots,docs,lite,demo,test
 
 .PHONY: demo test lint format benchmark fuzz constraints clean
 

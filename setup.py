@@ -21,6 +21,8 @@ EXTRAS = {
         "tf2onnx>=1.16",
         "backports.strenum<1.3",  # LiteRT asks for it, and 1.3 refuses Python 3.11 and newer
     ],
+    # exports in int8: OpenVINO's and LiteRT's quantizers
+    "int8": ["nncf>=3.4", "ai-edge-quantizer>=0.10"],
     "plots": ["matplotlib>=3.10"],
     # checks of the documentation
     "docs": ["markdown-it-py>=3.0"],

@@ -71,6 +71,7 @@ def _parser() -> _Parser:
     export.add_argument("--to", required=True, metavar="PATH", help="x.onnx, x.xml, x.tflite, x.keras or a new folder")
     export.add_argument("--format", help="onnx, openvino, litert, keras or saved_model; default: by the ending of PATH")
     export.add_argument("--precision", default="float32", help="of the stored weights (default: %(default)s)")
+    export.add_argument("--calibration", metavar="DIR", help="pictures to measure the ranges of int8 on")
     export.add_argument("--batch", type=int, metavar="N", help="pictures a call; default: any number")
     export.add_argument("--size", type=int, metavar="PX", help="side of the pictures; default: what the weights want")
     export.add_argument("--bare", action="store_true", help="without the normalisation of pixels")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from scaling_rules.errors import ZooError
 from zoo import metadata
@@ -28,8 +29,21 @@ def export(args: argparse.Namespace) -> int:
         batch=args.batch,
         size=args.size,
         include_preprocessing=not args.bare,
+        calibration=args.calibration,
     )
     parts = path.rglob("*") if path.is_dir() else path.parent.glob(f"{path.stem}.bin") if path.suffix == ".xml" else ()
     size = sum(file.stat().st_size for file in {path, *parts} if file.is_file())
     print(f"{path} ({size / 1e6:.1f} MB)")
+    if args.precision == "int8":
+        _print_change(metadata.read(path)["int8"])
     return 0
+
+
+def _print_change(found: dict[str, Any]) -> None:
+    print(
+        f"ranges from {found['calibrated_on']} pictures; on {found['compared_on']} others the first class is float32's "
+        f"for {100 * found['same_first']:.1f} %, the mean error {100 * found['error']:.2f} % of the largest logit"
+    )
+    if "accuracy" in found:
+        both = {precision: f"{100 * share:.1f} %" for precision, share in found["accuracy"].items()}
+        print(f"accuracy on these: {both['int8']}, in float32 {both['float32']}")

@@ -20,19 +20,21 @@ from scaling_rules.cost import cost
 from scaling_rules.errors import ZooError, unknown
 from scaling_rules.spec import NetworkSpec
 from weights import config
-from zoo import graph, metadata
+from zoo import engines, graph, metadata, quantizing
 from zoo.inspection import carried, complete_variables, spec_of
 from zoo.prediction import class_names
+from zoo.preprocessing import at_size
 from zoo.quiet import without_chatter
 
 PRECISIONS = {
     "keras": ("float32",),
     "saved_model": ("float32",),
     "onnx": ("float32",),
-    "litert": ("float32",),
-    "openvino": ("float32", "float16"),
+    "litert": ("float32", "int8"),
+    "openvino": ("float32", "float16", "int8"),
 }
-"""Format -> how its weights may be stored. float16 halves the file; what it is computed in is the engine's."""
+"""Format -> how its weights may be stored. float16 halves the file, and what it is computed in is the engine's; int8 is
+computed in as well."""
 
 
 def export(
@@ -44,6 +46,7 @@ def export(
     batch: int | None = None,
     size: int | tuple[int, int] | None = None,
     include_preprocessing: bool = True,
+    calibration: Any = None,
 ) -> Path:
     """Write a model that zoo built for another engine, and return where.
 
@@ -51,7 +54,9 @@ def export(
     'keras' (.keras); default by the path's ending. The file takes float32 pixels (batch, height, width, channels), RGB
     in [0, 255], and gives float32 logits. batch: pictures a call, None for any. size: side or (height, width) of the
     pictures, default the model's own fixed input, else what its record crops to, else the network's. precision: of the
-    stored weights (PRECISIONS). include_preprocessing: False for a network that takes normalised pixels.
+    stored weights (PRECISIONS). include_preprocessing: False for a network that takes normalised pixels. calibration:
+    for int8, a folder of pictures, or several as `zoo.preprocess` takes them: on four fifths ranges are measured, on
+    the rest what the answers lose, which the file then says ('int8' of `zoo.metadata.read`).
 
     The file carries its network, record, class names, MACs and parameters (`zoo.metadata.read`), and is written whole
     or not at all. Raises ZooError for a model that is not just one of zoo's networks, wrong options, a missing library,
@@ -65,6 +70,8 @@ def export(
         raise ZooError(f"{kind} is written to {metadata.SUFFIXES[kind] or 'a folder'}, not {path.name!r}.")
     if precision not in PRECISIONS[kind]:
         raise unknown(f"precision of {kind}", precision, PRECISIONS[kind])
+    if calibration is not None and precision != "int8":
+        raise ZooError(f"calibration is for precision='int8', not {precision!r}.")
     if batch is not None and (type(batch) is not int or batch < 1):
         raise ZooError(f"batch must be a whole number of at least 1, or None for any, not {batch!r}.")
     if kind == "saved_model" and path.exists():
@@ -87,7 +94,10 @@ def export(
             record=record,
         )
     shape = (batch, *spec.input)
-    _place(model, path, kind, shape, precision, describe(model, spec, shape, precision))
+    given = None
+    if precision == "int8":
+        given = quantizing.pictures(calibration, spec, carried(model).get("record"))
+    _place(model, path, kind, shape, precision, describe(model, spec, shape, precision), given)
     return path
 
 
@@ -99,6 +109,8 @@ def describe(model: keras.Model, spec: NetworkSpec, shape: tuple[int | None, ...
     record = carried(model).get("record")
     names = list(class_names(record, spec.classes)) if record and record["classes"] else None
     told = {key: value for key, value in record.items() if key != "origin"} if record else None
+    if told:
+        told["preprocessing"] = at_size(told["preprocessing"], spec.input[:2])
     total = cost(spec)
     return {
         "format": metadata.FORMAT,
@@ -130,14 +142,20 @@ def sized(model: keras.Model, size: int | tuple[int, int] | None = None) -> Netw
 
 
 def _place(
-    model: keras.Model, path: Path, kind: str, shape: tuple[int | None, ...], precision: str, data: dict[str, Any]
+    model: keras.Model,
+    path: Path,
+    kind: str,
+    shape: tuple[int | None, ...],
+    precision: str,
+    data: dict[str, Any],
+    given: quantizing.Pictures | None,
 ) -> None:
     """Write into a folder beside the target, then move what came."""
     part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
     made = part / path.name
     try:
         part.mkdir(parents=True)
-        _write(model, made, kind, shape, precision, data)
+        _write(model, made, kind, shape, precision, data, given)
         for file in sorted(part.iterdir()):  # OpenVINO's .bin before its .xml
             file.replace(path.with_name(file.name))
     except OSError as error:
@@ -155,15 +173,16 @@ def _quietly() -> Iterator[None]:
 
 
 def _write(
-    model: keras.Model, path: Path, kind: str, shape: tuple[int | None, ...], precision: str, data: dict[str, Any]
+    model: keras.Model,
+    path: Path,
+    kind: str,
+    shape: tuple[int | None, ...],
+    precision: str,
+    data: dict[str, Any],
+    given: quantizing.Pictures | None,
 ) -> None:
     if kind == "openvino":
-        # Converted from the model: Keras' own export leaves an output for each of its swishes, at half the speed.
-        openvino = metadata.needs("openvino")
-        with _quietly():
-            converted = openvino.convert_model(model, input=[-1 if side is None else side for side in shape])
-        converted.set_rt_info(json.dumps(data, ensure_ascii=False), [metadata.KEY])
-        openvino.save_model(converted, path, compress_to_fp16=precision == "float16")
+        _write_openvino(model, path, shape, precision, data, given)
         return
     if kind == "keras":
         model.save(path)
@@ -182,4 +201,35 @@ def _write(
             input_signature=signature,
             verbose=False,
         )
+        if given:
+            quantizing.litert_int8(path, given.samples(shape[0]))
+    if given:
+        plain = path.read_bytes()
+        metadata.attach(path, data)
+        data = data | {"int8": quantizing.change(model, engines.open_file(path), given)}
+        path.write_bytes(plain)
     metadata.attach(path, data)
+
+
+def _write_openvino(
+    model: keras.Model,
+    path: Path,
+    shape: tuple[int | None, ...],
+    precision: str,
+    data: dict[str, Any],
+    given: quantizing.Pictures | None,
+) -> None:
+    """Converted from the model: Keras' own export leaves an output for each of its swishes, at half the speed."""
+    openvino = metadata.needs("openvino")
+
+    def save(told: dict[str, Any]) -> None:
+        converted.set_rt_info(json.dumps(told, ensure_ascii=False), [metadata.KEY])
+        openvino.save_model(converted, path, compress_to_fp16=precision == "float16")
+
+    with _quietly():
+        converted = openvino.convert_model(model, input=[-1 if side is None else side for side in shape])
+        if given:
+            converted = quantizing.openvino_int8(converted, given.samples(shape[0]))
+    save(data)
+    if given:
+        save(data | {"int8": quantizing.change(model, engines.open_file(path, precision="float32"), given)})

@@ -21,6 +21,7 @@ from scaling_rules.spec import NetworkSpec
 from weights import manifest
 from weights.adapt import Report, adapt, with_channels
 from zoo import catalog, compiling, engines, metadata
+from zoo.preprocessing import at_size
 from zoo.records import travelling
 from zoo.sources import at_place, by_tag, is_place, weights_for
 
@@ -193,10 +194,10 @@ def load(
     label = str(name)
     if engine is not None:
         engines.check(engine, precision, threads, batch)
-    elif any(option is not None for option in (precision, threads, batch)):
-        raise ZooError("precision, threads and batch are an engine's: give engine='auto', or openvino, onnxruntime ...")
     if label.lower().endswith(metadata.ENGINE_SUFFIXES):
         return engines.open_file(Path(name).expanduser(), engine, precision=precision, threads=threads, batch=batch)
+    if engine is None and any(option is not None for option in (precision, threads, batch)):
+        raise ZooError("precision, threads and batch are an engine's: give engine='auto', or openvino, onnxruntime ...")
     weights = weights_for(name, pretrained, dialect, strict)
     values: dict[str, np.ndarray] | None = None
     record: dict[str, Any] | None = None
@@ -310,10 +311,8 @@ def _carried(
         return None
     carried = travelling(record) | {"normalized_input": not include_preprocessing}
     prepare = carried["preprocessing"] | {"mean": list(network.mean), "std": list(network.std)}
-    side = size[0]
-    if side is not None and side == size[1]:  # the same share of the picture at that size
-        prepare |= {"crop": side, "resize": round(prepare["resize"] * side / prepare["crop"])}
-    carried["preprocessing"] = prepare
+    height, width = size
+    carried["preprocessing"] = at_size(prepare, (height, width)) if height and width else prepare
     if not network.classes:
         carried["classes"] = []
     elif any(path.startswith("head.classifier.") for path in found.new):

@@ -26,12 +26,12 @@ MAX_BYTES = 4 << 20
 """Of the text: a config and its class names."""
 
 
-def needs(module: str) -> Any:
-    """An optional library, imported; ZooError that says how to install it where it is missing."""
+def needs(module: str, extra: str = "export") -> Any:
+    """An optional library, imported; ZooError that says which extra brings it where it is missing."""
     try:
         return importlib.import_module(module)
     except ImportError:
-        raise ZooError(f"this needs {module.split('.')[0]}: pip install 'zoo[export]'.") from None
+        raise ZooError(f"this needs {module.split('.')[0]}: pip install 'zoo[{extra}]'.") from None
 
 
 def format_of(path: Path) -> str:

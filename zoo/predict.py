@@ -88,7 +88,9 @@ def predict(args: argparse.Namespace) -> int:
     failed: list[Path] = []
     done = 0
     bar = len(paths) >= MANY and not sys.stdout.isatty()
-    with Progress(console=Console(stderr=True), transient=True, disable=not bar) as progress:
+    console = Console(stderr=True)
+    # Left to itself rich draws what is printed to standard output above its bar, on standard error.
+    with Progress(console=console, transient=True, disable=not bar, redirect_stdout=False) as progress:
         task = progress.add_task("classifying", total=len(paths))
         for good, pixels in _batches(paths, args.batch, record, failed):
             for path, best in zip(good, answers(model, pixels, names, args.top), strict=True):

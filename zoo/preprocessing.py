@@ -37,6 +37,17 @@ def geometry(preprocessing: dict[str, Any]) -> tuple[int, int, str]:
     return resize, crop, interpolation
 
 
+def at_size(preprocessing: dict[str, Any], size: tuple[int, int]) -> dict[str, Any]:
+    """The preprocessing for a square input of another (height, width): the same share of the picture.
+
+    Other inputs leave it as it is: what is cropped is square.
+    """
+    side = size[0]
+    if size[0] != size[1] or side == preprocessing["crop"]:
+        return preprocessing
+    return preprocessing | {"crop": side, "resize": round(preprocessing["resize"] * side / preprocessing["crop"])}
+
+
 def channels(preprocessing: dict[str, Any]) -> int:
     """Return how many channels the network takes, 3 or 1; ZooError for others, which no picture file has."""
     count = len(preprocessing.get("mean", (0, 0, 0)))

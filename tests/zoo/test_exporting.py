@@ -9,7 +9,7 @@ import openvino
 import pytest
 from ai_edge_litert.interpreter import Interpreter
 from onnxruntime import InferenceSession
-from regenerate import values
+from regenerate import calm, pixels_of
 
 import zoo
 from zoo import cli, graph, metadata, registry
@@ -32,11 +32,6 @@ FAMILIES = [
 ENGINES = ["onnx", "openvino", "litert", "saved_model", "keras"]
 TOLERANCE = 1e-3
 """Of the largest logit; engines differ from Keras by some 1e-6 where the network is well-conditioned."""
-
-
-def calm(spec):
-    """Random weights under which rounding does not grow from layer to layer, so that agreement can be asked for."""
-    return {path: array * (0.3 if path.endswith("gamma") else 1) for path, array in values(spec).items()}
 
 
 def built(name):
@@ -63,10 +58,6 @@ def answer(path, kind, pixels):
     if kind == "saved_model":
         return np.asarray(keras.layers.TFSMLayer(path, call_endpoint="serve")(pixels))
     return np.asarray(keras.models.load_model(path)(pixels))
-
-
-def pixels_of(side, count=2, channels=3):
-    return np.random.default_rng(1).integers(0, 256, (count, side, side, channels)).astype(np.float32)
 
 
 def agree(ours, theirs):
