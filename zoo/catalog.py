@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -54,12 +55,19 @@ def list_models(
     family: str | None = None,
     max_macs: int | float | None = None,
     pretrained: bool | None = None,
+    max_latency_ms: float | None = None,
+    engine: str | None = None,
+    batch: int = 1,
 ) -> list[str]:
     """Names of the zoo, in order of family and size.
 
     pattern: a shell pattern, or a part of the name. family: as `info` states it. max_macs: most multiply-adds.
     pretrained: True for models whose weights can be loaded, False for the others. Names that differ in
     numbers only, such as the 36 resnet-20-pool-A-B-C, are listed once, by one of them.
+
+    max_latency_ms: most milliseconds for one call of `batch` pictures in `engine` (None for the fastest), at the
+    network's own resolution, as `zoo benchmark --save` measured them on this machine; what was not measured is left
+    out. Raises ZooError for values out of range, and where nothing of that engine and batch was measured.
     """
     names = registry.match(pattern)
     if family is not None:
@@ -73,7 +81,21 @@ def list_models(
         names = [name for name in names if cost(name).macs <= max_macs]
     if pretrained is not None:
         names = [name for name in names if bool(loadable_tags(name)) == pretrained]
-    return names
+    if max_latency_ms is None:
+        if engine is not None or batch != 1:
+            raise ZooError("engine and batch are those of max_latency_ms: give that, too.")
+        return names
+    if isinstance(max_latency_ms, bool) or not isinstance(max_latency_ms, int | float) or not max_latency_ms > 0:
+        raise ZooError(f"max_latency_ms must be a positive number of milliseconds, not {max_latency_ms!r}.")
+    took = latencies(names, engine, batch)
+    return [name for name in names if took.get(name, math.inf) <= max_latency_ms]
+
+
+def latencies(names: list[str], engine: str | None = None, batch: int = 1) -> dict[str, float]:
+    """Milliseconds by name of what was measured on this machine, as `list_models` takes them."""
+    from zoo.benchmark.latencies import measured
+
+    return measured({name: registry.architecture(name).input[0] for name in names}, engine, batch)
 
 
 def loadable_tags(name: str) -> list[str]:

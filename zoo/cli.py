@@ -18,6 +18,7 @@ COMMANDS = {
     "cite": ("zoo.commands:cite", "BibTeX and the published results with their tables"),
     "predict": ("zoo.predict:predict", "classify pictures"),
     "download": ("zoo.transfer:download", "fetch weights, for a machine without internet"),
+    "benchmark": ("zoo.benchmark.command:benchmark", "time networks, engines and other libraries in turns"),
     "export": ("zoo.export_command:export", "write a model for another engine"),
     "publish": ("zoo.transfer:publish", "put a saved network on a hub or into a folder"),
 }
@@ -38,7 +39,7 @@ def _parser() -> _Parser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
     parts = {name: commands.add_parser(name, help=text, description=text) for name, (_, text) in COMMANDS.items()}
 
-    for name in ("list", "info", "cost", "cite", "predict"):
+    for name in ("list", "info", "cost", "cite", "predict", "benchmark"):
         parts[name].add_argument("--json", action="store_true", help="print JSON instead of a table")
     for name in ("info", "cost", "cite"):
         parts[name].add_argument("model", metavar="NAME", help="a model name, or NAME.TAG")
@@ -49,6 +50,15 @@ def _parser() -> _Parser:
     parts["list"].add_argument(
         "--max_macs", "--max-macs", metavar="N", help="at most N multiply-adds: 600M, 4.4G or a number"
     )
+    parts["list"].add_argument(
+        "--max_latency_ms",
+        "--max-latency-ms",
+        type=float,
+        metavar="MS",
+        help="at most MS a call, of what `zoo benchmark --save` measured on this machine",
+    )
+    parts["list"].add_argument("--engine", help="that of --max_latency_ms; default: the fastest")
+    parts["list"].add_argument("--batch", type=int, default=1, metavar="N", help="pictures a call (default: 1)")
     parts["list"].add_argument("--pretrained", action="store_true", help="every tag of weights that can be loaded")
     parts["cost"].add_argument("--blocks", action="store_true", help="by block instead of by stage")
     parts["cost"].add_argument("--dialect", help="in another release's dialect; see zoo info")
@@ -75,6 +85,34 @@ def _parser() -> _Parser:
     export.add_argument("--batch", type=int, metavar="N", help="pictures a call; default: any number")
     export.add_argument("--size", type=int, metavar="PX", help="side of the pictures; default: what the weights want")
     export.add_argument("--bare", action="store_true", help="without the normalisation of pixels")
+    timed = parts["benchmark"]
+    timed.add_argument("names", nargs="+", metavar="NAME", help="model names; several are raced together")
+    timed.add_argument(
+        "--against",
+        default="",
+        metavar="PEERS",
+        help="keras.applications,keras_hub,timm,torchvision, and hand: engine files made with OpenVINO's own converter",
+    )
+    timed.add_argument(
+        "--engines", metavar="LIST", help="openvino,onnxruntime,litert,keras or auto; default: all that are installed"
+    )
+    timed.add_argument("--batch", default="1,16", metavar="N,...", help="pictures a call (default: %(default)s)")
+    timed.add_argument("--size", metavar="PX,...", help="side of the pictures; default: each network's own")
+    timed.add_argument("--threads", type=int, metavar="N", help="processors for each; default: all")
+    timed.add_argument(
+        "--precision", metavar="LIST", help="float32,bfloat16; default: float32 and what the processor has"
+    )
+    timed.add_argument("--rounds", type=int, default=9, metavar="N", help="(default: %(default)s)")
+    timed.add_argument(
+        "--seconds",
+        type=float,
+        default=0.3,
+        metavar="S",
+        help="a contestant and round, at least (default: %(default)s)",
+    )
+    timed.add_argument("--train", action="store_true", help="steps of training instead of answers")
+    timed.add_argument("--plot", metavar="FILE", help="claimed accuracy against time, as .png, .svg or .pdf")
+    timed.add_argument("--save", action="store_true", help="keep what zoo took for `zoo list --max_latency_ms`")
     predict = parts["predict"]
     predict.add_argument("images", nargs="+", metavar="PICTURE", help="files, folders, or globs in quotes")
     predict.add_argument(

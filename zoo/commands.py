@@ -43,8 +43,14 @@ def list_(args: argparse.Namespace) -> int:
         family=args.family,
         max_macs=parse_count(args.max_macs) if args.max_macs else None,
         pretrained=True if args.pretrained else None,
+        max_latency_ms=args.max_latency_ms,
+        engine=args.engine,
+        batch=args.batch,
     )
     rows = [_row(name) for name in names]
+    if args.max_latency_ms is not None:
+        for name, took in catalog.latencies(names, args.engine, args.batch).items():
+            next(row for row in rows if row["name"] == name)["latency_ms"] = took
     if args.json:
         _print(rows)
         return 0
@@ -83,7 +89,8 @@ def _table(*columns: str, right: tuple[int, ...]) -> Table:
 
 
 def _names(rows: list[dict[str, Any]]) -> Table:
-    table = _table("name", "family", "px", "params", "MACs", "weights", right=(2, 3, 4))
+    timed = ["ms"] if "latency_ms" in rows[0] else []
+    table = _table("name", "family", "px", "params", "MACs", *timed, "weights", right=tuple(range(2, 5 + len(timed))))
     for row in rows:
         tags = list(row["weights"])
         best = ""
@@ -93,7 +100,9 @@ def _names(rows: list[dict[str, Any]]) -> Table:
             best = f"{tags[0]} {_top1(record['claimed'])} claimed{size}"
         more = f", {len(tags) - 1} more" if len(tags) > 1 else ""
         pattern = f"one of {row['members']:,}: {row['pattern']}" if row["pattern"] else ""
-        counts = human(row["params"]), human(row["macs"])
+        counts = [human(row["params"]), human(row["macs"])]
+        if timed:
+            counts.append(f"{row['latency_ms']:.2f}")
         table.add_row(row["name"], row["family"], str(row["resolution"]), *counts, f"{best}{more}" or pattern)
     return table
 

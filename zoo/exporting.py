@@ -232,4 +232,4 @@ def _write_openvino(
             converted = quantizing.openvino_int8(converted, given.samples(shape[0]))
     save(data)
     if given:
-        save(data | {"int8": quantizing.change(model, engines.open_file(path, precision="float32"), given)})
+        save(data | {"int8": quantizing.change(model, engines.open_file(path), given)})

@@ -1,5 +1,6 @@
 """Engines answer as Keras does, from a file that is made once, whatever became of it and whoever asks."""
 
+import itertools
 import json
 import logging
 import subprocess

@@ -17,6 +17,7 @@ from importlib import metadata as packages
 from pathlib import Path
 from typing import Any
 
+from zoo.benchmark import latencies
 from zoo.benchmark.worker import Job
 
 TOGETHER = 20
@@ -25,12 +26,16 @@ TOGETHER = 20
 
 @dataclass
 class Result:
-    """What a contestant took for one batch and size. ms: of a call, by round. seconds: import, build, first call."""
+    """What a contestant took for one batch and size.
+
+    group: those of the same ran in the same rounds. ms: of a call, by round. seconds: of import, build and first call.
+    """
 
     label: str
     job: Job
     batch: int
     size: int
+    group: int = 0
     ms: list[float] = field(default_factory=list)
     peak_mb: float = 0.0
     seconds: dict[str, float] = field(default_factory=dict)
@@ -84,7 +89,6 @@ class _Worker:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), *sys.path[1:]])},
         )
 
     def ask(self, batch: int, size: int, seconds: float) -> dict[str, Any]:
@@ -104,13 +108,13 @@ class _Worker:
 
 def race(
     contestants: Sequence[tuple[str, Job]],
-    settings: Sequence[tuple[int, int]],
+    settings: Sequence[tuple[int, int | None]],
     *,
     rounds: int,
     seconds: float,
     say: Callable[[str], None],
 ) -> list[Result]:
-    """Time all contestants (label, job) at all settings (batch, size).
+    """Time all contestants (label, job) at all settings (batch, size; None for each network's own size).
 
     rounds: of each setting. seconds: that a contestant is called for at least in a round. say: is told what happens,
     and who is left out because it failed.
@@ -121,37 +125,39 @@ def race(
         groups = [list(contestants)]
     else:
         groups = [[each for each in contestants if each[1].name == name] for name in names]
-    for group in groups:
-        results += _race(group, settings, rounds, seconds, say)
+    for number, group in enumerate(groups):
+        results += _race(group, number, settings, rounds, seconds, say)
     return results
 
 
 def _race(
     group: Sequence[tuple[str, Job]],
-    settings: Sequence[tuple[int, int]],
+    number: int,
+    settings: Sequence[tuple[int, int | None]],
     rounds: int,
     seconds: float,
     say: Callable[[str], None],
 ) -> list[Result]:
     shuffle = random.Random(0).shuffle
     workers = [(label, job, _Worker(job)) for label, job in group]
-    found: dict[tuple[int, int, int], Result] = {}
+    found: dict[tuple[int, int], Result] = {}
     try:
-        for batch, size in settings:
+        for setting, (batch, stated) in enumerate(settings):
             alive = list(range(len(workers)))
             for turn in range(-1, rounds):  # the first to warm up
                 shuffle(alive)
                 for index in list(alive):
                     label, job, worker = workers[index]
+                    size = stated or job.size
                     if turn < 0:
                         say(f"{job.name}, {label}, batch {batch}, {size} px")
                     answer = worker.ask(batch, size, seconds if turn >= 0 else 0.0)
                     if "error" in answer:
                         say(f"left out: {job.name}, {label}, batch {batch}: {answer['error']}")
                         alive.remove(index)
-                        found.pop((index, batch, size), None)
+                        found.pop((setting, index), None)
                         continue
-                    result = found.setdefault((index, batch, size), Result(label, job, batch, size))
+                    result = found.setdefault((setting, index), Result(label, job, batch, size, number))
                     if turn < 0:
                         result.seconds, result.params = answer["seconds"], answer["params"]
                     else:
@@ -160,56 +166,13 @@ def _race(
     finally:
         for _, _, worker in workers:
             worker.end()
-    order = sorted(found, key=lambda key: (settings.index(key[1:]), key[0]))
-    return [found[key] for key in order]
-
-
-# -- files for the engines
-
-
-EXPORT = """
-import sys, zoo
-from zoo.benchmark import peers
-name, size, kinds, folder, hand = sys.argv[1], int(sys.argv[2]), sys.argv[3].split(","), sys.argv[4], sys.argv[5]
-model = zoo.build(name, input_shape=size)
-for suffix in filter(None, kinds):
-    zoo.export(model, f"{folder}/{name}-{size}{suffix}")
-if hand == "keras":
-    import openvino
-    plain = peers.keras_applications(name, size) if peers.called("keras.applications", name) else None
-    for label, each in (("zoo", model), ("keras.applications", plain)):
-        if each is not None:
-            made = openvino.convert_model(each, input=[-1, size, size, 3])
-            openvino.save_model(made, f"{folder}/{name}-{size}-hand-{label}.xml", compress_to_fp16=False)
-"""
-
-EXPORT_TORCH = """
-import sys, torch, openvino
-from zoo.benchmark import peers
-name, size, folder = sys.argv[1], int(sys.argv[2]), sys.argv[3]
-made = openvino.convert_model(peers.torch_model("timm", name, "float32"), example_input=torch.zeros(1, 3, size, size))
-made.reshape([-1, 3, size, size])
-openvino.save_model(made, f"{folder}/{name}-{size}-hand-timm.xml", compress_to_fp16=False)
-"""
-
-
-def run_script(script: str, *argv: str) -> str | None:
-    """Run Python code in a new process; None, or the last line of what it said when it failed."""
-    done = subprocess.run(
-        [sys.executable, "-c", script, *argv],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), *sys.path[1:]])},
-    )
-    return None if not done.returncode else (done.stderr.strip().splitlines() or ["no word"])[-1]
+    return [found[key] for key in sorted(found)]
 
 
 def machine(libraries: Iterable[str]) -> dict[str, Any]:
     """What the figures were taken on: processor, its number of cores, memory in GB, versions of what is installed."""
-    model = ""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-        model = (re.search(r"model name\s*:\s*(.+)", text) or [""] * 2)[1]
         flags = set((re.search(r"flags\s*:\s*(.+)", text) or [""] * 2)[1].split())
         memory = int(re.search(r"MemTotal:\s+(\d+)", Path("/proc/meminfo").read_text(encoding="ascii"))[1]) / 1e6  # type: ignore[index]
     except OSError:
@@ -221,7 +184,7 @@ def machine(libraries: Iterable[str]) -> dict[str, Any]:
         except packages.PackageNotFoundError:
             continue
     return {
-        "processor": model or platform.processor() or platform.machine(),
+        "processor": latencies.processor(),
         "features": sorted(flags & {"avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8"}),
         "cores": os.cpu_count(),
         "memory_gb": round(memory),

@@ -31,13 +31,14 @@ Call = Callable[[], Any]
 class Job:
     """What to run. source: zoo, hand, or a peer. how: predict, file, eager, compile or train.
 
-    engine, files: of zoo and hand, the engine and where its file for each size is. threads: how many processors, None
-    for all.
+    size: the side of its own pictures. engine, files: of zoo and hand, the engine and where its file for each size is.
+    threads: how many processors, None for all.
     """
 
     source: str
     name: str
     how: str
+    size: int
     precision: str = "float32"
     engine: str = ""
     files: tuple[tuple[int, str], ...] = ()
