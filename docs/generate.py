@@ -10,6 +10,10 @@ from scaling_rules.cost import cost, human
 from weights import manifest
 from zoo import catalog, references, registry
 
+sys.path.insert(0, str(Path(__file__).parent))  # `python -P` leaves it out
+
+from performance_tables import performance
+
 HERE = Path(__file__).parent
 
 NOTE = "<!-- Written by docs/generate.py; a test compares it. -->\n\n"
@@ -158,7 +162,13 @@ def fuzzing() -> list[str]:
     return [*lines, ""]
 
 
-PAGES = {"models.md": models, "tags.md": tags, "compound.md": compound, "benchmarks.md": benchmarks}
+PAGES = {
+    "models.md": models,
+    "tags.md": tags,
+    "compound.md": compound,
+    "benchmarks.md": benchmarks,
+    "performance.md": performance,
+}
 
 
 def main() -> int:
