@@ -1,10 +1,11 @@
 # Needs Python 3.11 to 3.13 and make. Every target makes .venv itself; PYTHON=... picks the interpreter.
 PYTHON ?= python3
 VENV := .venv
+PEERS := .venv-peers
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 EVERYTHING := data,jax,ray,export,int8,plots,docs,lite,demo,test
 
-.PHONY: demo test lint format benchmark fuzz constraints clean
+.PHONY: demo test lint format benchmark runtime fuzz constraints clean
 
 $(VENV)/made:
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else f"zoo needs Python 3.11 to 3.13, {sys.executable} is {v[0]}.{v[1]}: run make PYTHON=python3.12")'
@@ -51,6 +52,21 @@ benchmark: $(VENV)/test  ## ratios to peers in one run; run it with nothing else
 	$(reinstall)
 	$(VENV)/bin/python benchmarks/foundation.py
 	$(VENV)/bin/python benchmarks/load_weights.py
+	$(VENV)/bin/python benchmarks/graph_forms.py
+	$(VENV)/bin/python benchmarks/precision.py
+
+$(PEERS)/made: setup.py constraints.txt
+	@echo "Installing the libraries to compare with into $(PEERS): torch is several GB."
+	$(PYTHON) -m venv $(PEERS)
+	@$(PEERS)/bin/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt '.[export,plots,lite,demo,peers]'
+	touch $@
+
+runtime: $(PEERS)/made  ## engines against timm, KerasHub and keras.applications; some 50 minutes, alone on the machine
+	@rm -rf build dist *.egg-info
+	@$(PEERS)/bin/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+	@$(PEERS)/bin/python -m pip install --quiet --no-deps --force-reinstall dist/*.whl
+	$(PEERS)/bin/python benchmarks/runtime.py $(ARGS)
+	$(PEERS)/bin/python benchmarks/scale.py
 
 fuzz: $(VENV)/test  ## 10,000 damaged files of each kind through our readers
 	$(reinstall)
@@ -62,4 +78,4 @@ constraints:  ## pin every dependency anew (needs uv)
 comma := ,
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) $(PEERS) build dist *.egg-info

@@ -43,8 +43,8 @@ EXTRAS = {
         "types-pyyaml",
         "types-requests",
     ],
-    # the networks we compare with; torch is 5.5 GB and stays out of the tests
-    "peers": ["timm>=1.0.20", "keras-hub>=0.25"],
+    # the libraries we compare with; torch is several GB and stays out of the tests
+    "peers": ["timm>=1.0.20", "torchvision>=0.20", "keras-hub>=0.25"],
 }
 
 setup(

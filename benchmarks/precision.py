@@ -22,7 +22,7 @@ import keras
 import numpy as np
 
 import zoo
-from zoo import engines
+from zoo import engines, quantizing
 from zoo.benchmark import report
 from zoo.benchmark.rounds import machine, race, speed_up
 from zoo.benchmark.worker import Job
@@ -117,10 +117,46 @@ def main() -> None:
         "classes": len(names),
         "pictures": len(labels),
         "rows": rows,
+        "ablation": ablation(model, paths, labels),
     }
     RESULTS.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     for row in rows:
         print(row)
+
+
+def ablation(model: keras.Model, paths: list[Path], labels: np.ndarray) -> list[dict[str, Any]]:
+    """OpenVINO's int8 with depthwise convolutions in int8 or not, with NNCF's overflow fix or not."""
+    import nncf
+    import openvino
+
+    spec, record = zoo.spec(NAME), zoo.record_of(model)
+    samples = quantizing.pictures(split_folder("train"), spec, record).samples(None)
+    pixels = [zoo.preprocess(paths[start : start + 32], record) for start in range(0, len(paths), 32)]
+    exact = np.concatenate([model.predict_on_batch(batch) for batch in pixels])
+    rows = []
+    for depthwise in ("int8", "float"):
+        for fix in ("on", "off"):
+            quantized = nncf.quantize(
+                openvino.convert_model(model, input=[-1, *spec.input]),
+                nncf.Dataset(samples),
+                subset_size=len(samples),
+                ignored_scope=nncf.IgnoredScope(types=["GroupConvolution"]) if depthwise == "float" else None,
+                advanced_parameters=nncf.AdvancedQuantizationParameters(
+                    overflow_fix=nncf.OverflowFix.ENABLE if fix == "on" else nncf.OverflowFix.DISABLE
+                ),
+            )
+            run = openvino.Core().compile_model(quantized, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+            logits = np.concatenate([run(batch)[0] for batch in pixels])
+            rows.append(
+                {
+                    "depthwise": depthwise,
+                    "overflow fix": fix,
+                    "error": float(np.abs(logits - exact).mean() / np.abs(exact).max()),
+                    "accuracy": float((logits.argmax(1) == labels).mean()),
+                    "same_first": float((logits.argmax(1) == exact.argmax(1)).mean()),
+                }
+            )
+    return rows
 
 
 def _say(text: str) -> None:

@@ -133,6 +133,29 @@ def _precision() -> str:
     return _table(head, rows)
 
 
+def _ablation() -> str:
+    rows = [
+        (
+            row["depthwise"],
+            row["overflow fix"],
+            *(f"{100 * row[key]:.2f}" for key in ("error", "same_first", "accuracy")),
+        )
+        for row in _read("precision.json")["ablation"]
+    ]
+    return _table("depthwise in|<overflow fix|mean error, % of the largest logit|same first class, %|accuracy, %", rows)
+
+
+def _forms() -> str:
+    found = _read("graph_forms.json")["rows"]
+    by = {(row["form"], row["engine"]): row for row in found}
+    engines = list(dict.fromkeys(row["engine"] for row in found))
+    rows = [
+        (form, *(_spread(by[form, engine]) for engine in engines))
+        for form in dict.fromkeys(row["form"] for row in found)
+    ]
+    return _table("|".join(["EfficientNet-B0", *engines]), rows)
+
+
 def performance() -> str:
     """docs/performance.md with each of its tables written anew between its marks; the words are written by hand."""
     text = (HERE / "performance.md").read_text(encoding="utf-8")
@@ -153,6 +176,8 @@ def performance() -> str:
         "one picture": _one_picture(found),
         "folder": _folder(found),
         "precision": _precision(),
+        "ablation": _ablation(),
+        "forms": _forms(),
     }
     for name, table in tables.items():
         begin, end = f"<!-- {name}: written by docs/generate.py -->", f"<!-- end of {name} -->"

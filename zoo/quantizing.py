@@ -94,7 +94,7 @@ def _labels(some: Sequence[Any], spec: NetworkSpec, record: dict[str, Any] | Non
 def openvino_int8(network: Any, samples: list[np.ndarray]) -> Any:
     """An OpenVINO network with int8 weights and maps, but for depthwise convolutions, by ranges of the samples.
 
-    These have few weights a channel and lose most: docs/performance.md has the error with and without. The overflow
+    These have few weights a channel and lose most: docs/performance.md has what. The overflow
     fix is for processors before VNNI, and costs all others half of the weights' range.
     """
     nncf = metadata.needs("nncf", "int8")

@@ -108,7 +108,6 @@ def benchmark(args: argparse.Namespace) -> int:
             print(line)
     if args.plot:
         report.plot(results, Path(args.plot), _say)
-        _say(f"plot in {args.plot}")
     if args.save:
         _say(f"latencies kept in {latencies.save(report.rows(results))}")
     return 0

@@ -178,21 +178,27 @@ def plot(results: Sequence[Result], path: Path, say: Callable[[str], None]) -> N
     """Claimed top-1 against milliseconds a picture, a line for who ran the networks, at each batch."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8, 5), layout="constrained")
-    axes = figure.subplots()
+    top1 = {name: claimed(name, "top1") for name in dict.fromkeys(each.job.name for each in results)}
+    for name, accuracy in top1.items():
+        if accuracy is None:
+            say(f"{name} has no published accuracy and is not in the plot")
     lines: dict[tuple[str, int], list[tuple[float, float, str]]] = {}
     for each in results:
-        top1 = claimed(each.job.name, "top1")
-        if top1 is None:
-            say(f"{each.job.name} has no published accuracy and is not in the plot")
-        else:
-            lines.setdefault((each.label, each.batch), []).append((each.median / each.batch, top1, each.job.name))
+        accuracy = top1[each.job.name]
+        if accuracy is not None:
+            lines.setdefault((each.label, each.batch), []).append((each.median / each.batch, accuracy, each.job.name))
+    if not lines:
+        say(f"no plot is written: there is nothing to put into {path}")
+        return
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axes = figure.subplots()
     for (label, batch), points in lines.items():
         points.sort()
         axes.plot(*zip(*[point[:2] for point in points], strict=True), marker="o", label=f"{label}, batch {batch}")
-    for took, top1, name in next(iter(lines.values()), []):
-        axes.annotate(name, (took, top1), textcoords="offset points", xytext=(4, -10), fontsize=7)
+    for took, accuracy, name in next(iter(lines.values())):
+        axes.annotate(name, (took, accuracy), textcoords="offset points", xytext=(4, -10), fontsize=7)
     axes.set(xscale="log", xlabel="milliseconds a picture, here", ylabel="ImageNet top-1 in percent, as published")
     axes.grid(alpha=0.3)
     axes.legend(fontsize=7)
     figure.savefig(path, dpi=150)
+    say(f"plot in {path}")

@@ -1,0 +1,197 @@
+"""The loop of training on TensorFlow: a step, its average of weights, checkpoints, and nothing lost when it is killed.
+
+Ours and not Keras' `fit`: the average covers moving statistics with a decay that ramps up, a resumed run is bit-equal
+to one that was never stopped, a loss that is not a number is known by its step, and `MultiWorkerMirroredStrategy`
+fails under `fit` (keras-team/keras#20585).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from scaling_rules.errors import ZooError
+from training import checkpoint
+from training.checkpoint import State
+from training.fused import fused
+
+log = logging.getLogger("zoo")
+
+Loss = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+"""(labels, logits) -> the mean over a batch, float32."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What is told every so many steps: the last step, mean loss since the last time, rate, pictures a second."""
+
+    step: int
+    loss: float
+    learning_rate: float
+    pictures_per_second: float
+
+
+class Trainer:
+    """A model on its way: its optimizer, its average, how many steps it has made.
+
+    batches(step): an iterable over (images, labels) from that step on, the same whenever it is asked for. decay: of the
+    average by step, None for no average. All variables are made here, under `strategy`, so the model and the optimizer
+    must have been made in its scope.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        optimizer: keras.optimizers.Optimizer,
+        loss: Loss,
+        batches: Callable[[int], Iterable[tuple[Any, Any]]],
+        *,
+        decay: Callable[[int], float] | None = None,
+        strategy: tf.distribute.Strategy | None = None,
+    ) -> None:
+        self.model, self.optimizer, self.loss, self.batches, self.decay = model, optimizer, loss, batches, decay
+        self.strategy = strategy or tf.distribute.get_strategy()
+        self.step = 0
+        with self.strategy.scope():
+            optimizer.build(model.trainable_variables)
+            self.bad = keras.Variable(-1, dtype="int64", trainable=False, name="bad")
+            # Moving means and variances too, as the release of EfficientNet averages them.
+            self.averages = [_copy(variable) for variable in _averaged(model)] if decay else []
+        self._step = tf.function(self._train_step)
+
+    def _train_step(self, images: Any, labels: Any, step: tf.Tensor, decay: tf.Tensor) -> tf.Tensor:
+        variables = self.model.trainable_variables
+
+        def replica(images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+            with tf.GradientTape() as tape:
+                loss = self.loss(labels, self.model(images, training=True)) / self.strategy.num_replicas_in_sync
+                scaled = self.optimizer.scale_loss(loss)
+            # The optimizer sums over replicas by itself.
+            self.optimizer.apply(tape.gradient(scaled, [variable.value for variable in variables]), variables)
+            for average, variable in zip(self.averages, _averaged(self.model), strict=True):
+                average.assign(average + (1.0 - decay) * (tf.cast(variable.value, average.dtype) - average))
+            return loss
+
+        losses = self.strategy.run(replica, (images, labels))
+        loss = self.strategy.reduce(tf.distribute.ReduceOp.SUM, losses, axis=None)
+        first = tf.logical_and(self.bad.value < 0, tf.logical_not(tf.math.is_finite(loss)))
+        self.bad.assign(tf.where(first, step, self.bad.value))
+        return loss
+
+    def run(
+        self,
+        until: int,
+        *,
+        folder: Path | None = None,
+        every: int = 0,
+        told: dict[str, Any] | None = None,
+        report: Callable[[Progress], None] | None = None,
+        report_every: int = 20,
+    ) -> None:
+        """Make steps up to step `until`, writing a checkpoint into `folder` each `every` steps and at the end.
+
+        Raises ZooError, which names the step, for a loss that is not finite: before anything of it is saved.
+        """
+        losses: list[tf.Tensor] = []
+        pictures, start = 0, time.perf_counter()
+        if self.step >= until:
+            return
+        with fused(self.model):
+            for images, labels in self._distributed(self.batches(self.step)):
+                decay = self.decay(self.step) if self.decay else 0.0
+                step = tf.constant(self.step, tf.int64)
+                losses.append(self._step(images, labels, step, tf.constant(decay, tf.float32)))
+                pictures += _count(images)
+                self.step += 1
+                last = self.step == until
+                saves = folder is not None and (last or (every > 0 and self.step % every == 0))
+                if last or saves or self.step % report_every == 0:
+                    mean = float(tf.reduce_mean(losses))  # waits for the steps, so the time is theirs
+                    self._check()
+                    if report:
+                        rate = pictures / (time.perf_counter() - start)
+                        report(Progress(self.step, mean, self.learning_rate, rate))
+                    losses, pictures, start = [], 0, time.perf_counter()
+                if folder is not None and saves:
+                    checkpoint.save(folder, self.state(told or {}))
+                if last:
+                    return
+        raise ZooError(f"the data ended at step {self.step} of {until}.")
+
+    @property
+    def learning_rate(self) -> float:
+        """Of the next step."""
+        return float(keras.ops.convert_to_numpy(self.optimizer.learning_rate))
+
+    def _check(self) -> None:
+        step = int(keras.ops.convert_to_numpy(self.bad))
+        if step >= 0:
+            raise ZooError(
+                f"the loss of step {step} is not a finite number: nothing after the last checkpoint before it is kept; "
+                "a lower learning rate, a longer warm-up or optimizer.clip_norm may help."
+            )
+
+    def _distributed(self, batches: Iterable[Any]) -> Iterable[Any]:
+        if self.strategy.num_replicas_in_sync == 1 or not isinstance(batches, tf.data.Dataset):
+            return batches
+        return self.strategy.experimental_distribute_dataset(batches)
+
+    @contextlib.contextmanager
+    def averaged(self) -> Iterator[keras.Model]:
+        """The model with the average in place of its weights, inside this block."""
+        own = _averaged(self.model)
+        kept = [keras.ops.convert_to_numpy(variable) for variable in own]
+        try:
+            for variable, average in zip(own, self.averages, strict=True):
+                variable.assign(average)
+            yield self.model
+        finally:
+            for variable, value in zip(own, kept, strict=True):
+                variable.assign(value)
+
+    # -- what is saved
+
+    def _named(self) -> dict[str, keras.Variable]:
+        groups = (("model", self.model.variables), ("optimizer", self.optimizer.variables), ("average", self.averages))
+        return {f"{group}/{n:04d}/{v.path}": v for group, variables in groups for n, v in enumerate(variables)}
+
+    def state(self, told: dict[str, Any]) -> State:
+        """All that a later step depends on: weights, seeds of dropout, optimizer, average, and the step."""
+        arrays = {name: keras.ops.convert_to_numpy(variable) for name, variable in self._named().items()}
+        return State(self.step, arrays, told)
+
+    def restore(self, state: State) -> None:
+        """Go on from a state. Raises ZooError, before anything is changed, where it is of another model or recipe."""
+        own = self._named()
+        shapes = {name: tuple(variable.shape) for name, variable in own.items()}
+        theirs = {name: tuple(array.shape) for name, array in state.arrays.items()}
+        if shapes != theirs:
+            name = next(iter(sorted(shapes.items() ^ theirs.items())))[0]
+            raise ZooError(f"the checkpoint of step {state.step} is of another run: {name} differs.")
+        for name, variable in own.items():
+            variable.assign(state.arrays[name])
+        self.step = state.step
+
+
+def _averaged(model: keras.Model) -> Sequence[keras.Variable]:
+    """Weights and moving statistics, without the seeds of dropout."""
+    return [variable for variable in model.variables if "float" in str(variable.dtype)]
+
+
+def _copy(variable: keras.Variable) -> keras.Variable:
+    name = variable.path.replace("/", "_")
+    return keras.Variable(keras.ops.convert_to_numpy(variable), trainable=False, dtype="float32", name=name)
+
+
+def _count(images: Any) -> int:
+    """Pictures of a batch, over all replicas of this process."""
+    local = getattr(images, "values", (images,))
+    return sum(int(part.shape[0]) for part in local)
