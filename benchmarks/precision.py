@@ -26,6 +26,7 @@ from zoo import engines, quantizing
 from zoo.benchmark import report
 from zoo.benchmark.rounds import machine, race, speed_up
 from zoo.benchmark.worker import Job
+from zoo.inspection import spec_of
 
 RESULTS = Path(__file__).with_name("precision.json")
 SHARED = Path(os.environ.get("ZOO_SHARED") or Path(__file__).parents[2] / "shared")
@@ -73,8 +74,8 @@ def fitted(names: list[str]) -> keras.Model:
     kernel, bias = ridge(features, labels, len(names), strength)
     model = zoo.load(NAME, pretrained=True, num_classes=len(names))
     values = zoo.variables(model)
-    values["head.classifier.kernel"].assign(10 * kernel)
-    values["head.classifier.bias"].assign(10 * bias)
+    values["head.classifier.dense.kernel"].assign(10 * kernel)
+    values["head.classifier.dense.bias"].assign(10 * bias)
     return model
 
 
@@ -88,6 +89,7 @@ def main() -> None:
         zoo.save(model, Path(root) / "emoji", {"classes": names, "license": "none"})
         model = zoo.load(Path(root) / "emoji")
         paths, labels = pictures("test", names)
+        ablated = ablation(model, paths, labels)
         rows: list[dict[str, Any]] = []
         firsts: list[np.ndarray] = []
         jobs: list[tuple[str, Job]] = []
@@ -117,7 +119,7 @@ def main() -> None:
         "classes": len(names),
         "pictures": len(labels),
         "rows": rows,
-        "ablation": ablation(model, paths, labels),
+        "ablation": ablated,
     }
     RESULTS.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     for row in rows:
@@ -129,7 +131,7 @@ def ablation(model: keras.Model, paths: list[Path], labels: np.ndarray) -> list[
     import nncf
     import openvino
 
-    spec, record = zoo.spec(NAME), zoo.record_of(model)
+    spec, record = spec_of(model), zoo.record_of(model)
     samples = quantizing.pictures(split_folder("train"), spec, record).samples(None)
     pixels = [zoo.preprocess(paths[start : start + 32], record) for start in range(0, len(paths), 32)]
     exact = np.concatenate([model.predict_on_batch(batch) for batch in pixels])

@@ -156,6 +156,16 @@ def _forms() -> str:
     return _table("|".join(["EfficientNet-B0", *engines]), rows)
 
 
+def _profile() -> str:
+    rows = _read("profile.json")["rows"]
+    body = [
+        (row["name"], {"f32": "float32", "bf16": "bfloat16"}[row["precision"]], row["batch"],
+         *(f"{100 * share:.0f} %" for share in row["shares"].values()))
+        for row in rows
+    ]  # fmt: skip
+    return _table("|".join(["network", "<precision", "batch", *rows[0]["shares"]]), body)
+
+
 def performance() -> str:
     """docs/performance.md with each of its tables written anew between its marks; the words are written by hand."""
     text = (HERE / "performance.md").read_text(encoding="utf-8")
@@ -178,6 +188,7 @@ def performance() -> str:
         "precision": _precision(),
         "ablation": _ablation(),
         "forms": _forms(),
+        "profile": _profile(),
     }
     for name, table in tables.items():
         begin, end = f"<!-- {name}: written by docs/generate.py -->", f"<!-- end of {name} -->"

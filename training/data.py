@@ -13,14 +13,18 @@ _KERNELS = {"bilinear": "triangle", "bicubic": "keyscubic"}  # keyscubic is PIL'
 
 
 def decode(path: tf.Tensor | str) -> tf.Tensor:
-    """Return the file at `path` (JPEG, PNG, GIF, BMP, WebP) as a uint8 tensor (h, w, 3), RGB.
+    """Return the file at `path` as `decode_bytes` does; tf.errors.NotFoundError for a missing one."""
+    return decode_bytes(tf.io.read_file(path))
+
+
+def decode_bytes(data: tf.Tensor | bytes) -> tf.Tensor:
+    """Return an encoded picture (JPEG, PNG, GIF, BMP, WebP) as a uint8 tensor (h, w, 3), RGB.
 
     A JPEG gives PIL's pixels exactly (CMYK: within one level). Unlike `zoo.images.read`, EXIF orientation
     and transparency are ignored; of an animation the first frame is read.
 
-    Raises tf.errors.NotFoundError for a missing file, tf.errors.InvalidArgumentError for a damaged one.
+    Raises tf.errors.InvalidArgumentError for a damaged one.
     """
-    data = tf.io.read_file(path)
     image = tf.cond(
         tf.io.is_jpeg(data),
         # TensorFlow's default DCT is a faster one, off by a grey level on average and by 16 at worst.
