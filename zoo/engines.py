@@ -58,7 +58,7 @@ class Engine:
         """
         batch = self._pixels(pixels)
         per_pass = self.batch or len(batch)
-        need = memory.per_picture(self.spec, self.input)
+        need = memory.per_picture(self.spec, self.input, self.precision)
         memory.require(min(per_pass, len(batch)), need)
         try:
             if not self.batch:

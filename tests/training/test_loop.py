@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -96,7 +97,7 @@ def test_a_loss_that_is_no_number_is_known_by_its_step(tmp_path):
 
 
 def test_data_that_ends():
-    trainer = Trainer(linear([1, 1, 1, 1]), keras.optimizers.SGD(0.1), squares, lambda step: list(zip(*[iter(())] * 2)))
+    trainer = Trainer(linear([1, 1, 1, 1]), keras.optimizers.SGD(0.1), squares, lambda step: [])
     with pytest.raises(zoo.ZooError, match=r"the data ended at step 0 of 3"):
         trainer.run(3)
 
@@ -108,7 +109,7 @@ def test_a_checkpoint_of_another_run():
         other.restore(state)
 
 
-def test_two_devices_are_one(subtests=None):
+def test_two_devices_are_one():
     """MirroredStrategy on two logical processors, in a process of its own, against plain SGD on the whole batch."""
     script = textwrap.dedent(
         """
@@ -144,7 +145,7 @@ def test_two_devices_are_one(subtests=None):
         print("same")
         """
     )
-    here = os.path.dirname(__file__)
+    here = Path(__file__).parent
     done = subprocess.run([sys.executable, "-c", script, here], capture_output=True, text=True, timeout=300)
     assert done.stdout.strip() == "same", done.stderr[-2000:]
 
@@ -179,7 +180,8 @@ KILLED = textwrap.dedent(
     if found:
         trainer.restore(found)
     print("begin", trainer.step, flush=True)
-    trainer.run(int(sys.argv[2]), folder=folder, every=5, report_every=1, report=lambda each: print(each.step, flush=True))
+    say = lambda each: print(each.step, flush=True)
+    trainer.run(int(sys.argv[2]), folder=folder, every=5, report_every=1, report=say)
     """
 )
 

@@ -8,6 +8,7 @@ import sys
 import textwrap
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -252,7 +253,7 @@ def test_batch_norm_is_folded(saved, root):
 
 def test_a_batch_that_memory_does_not_hold(saved, root, monkeypatch):
     made = load(saved[0], "litert")
-    each = memory.per_picture(made.spec, made.input)
+    each = memory.per_picture(made.spec, made.input, made.precision)
     monkeypatch.setattr(memory, "available", lambda: 5 * each)
     made(saved[1][:4])
     with pytest.raises(zoo.ZooError, match=r"a batch of 7 needs at least 0\.0 GB, and 0\.0 GB is free: 4 fit\."):
@@ -261,6 +262,17 @@ def test_a_batch_that_memory_does_not_hold(saved, root, monkeypatch):
     monkeypatch.setattr(memory, "available", lambda: each // 2)
     with pytest.raises(zoo.ZooError, match="not one fits"):
         made(saved[1][:1])
+
+
+def test_the_bound_on_memory_is_below_what_was_measured():
+    """And not by much: the slope of the peak over the batch, benchmarks/runtime.json."""
+    rows = json.loads((Path(__file__).parents[2] / "benchmarks" / "runtime.json").read_text())["batches"]["results"]
+    spec = zoo.spec("efficientnet-b0")
+    for precision in ("float32", "bfloat16"):
+        peak = {row["batch"]: row["peak_mb"] * 1e6 for row in rows if row["variant"] == f"zoo openvino {precision}"}
+        slope = (peak[128] - peak[1]) / 127
+        bound = memory.per_picture(spec, spec.input, precision)
+        assert bound < slope < 1.6 * bound
 
 
 @pytest.mark.parametrize(
