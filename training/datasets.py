@@ -104,11 +104,32 @@ def open_source(
     if not 0 <= seed < 2**31:
         raise ZooError(f"a seed lies in 0 to {2**31 - 1}, not {seed}.")
     name, path = str(name_or_folder), Path(name_or_folder).expanduser()
-    by_name = name in NAMES or not (path.is_dir() or len(path.parts) > 1 or path.is_absolute())
+    by_name = _is_name(name_or_folder)
     source = _tfds(name, split, data_dir, seed, part) if by_name else _folder(path, split, seed, part)
     if not source.count:
         raise ZooError(f"{source.name} has no pictures in {split}{f' of fold {fold}' if fold else ''}.")
     return _few(source, few, seed) if few and split == "train" else source
+
+
+def testing_split(name_or_folder: str | Path, data_dir: str | Path | None = None) -> str:
+    """The part that results are stated on: 'validation' where there is one that nothing trains on, else 'test'.
+
+    Of a folder that is classes alone it is 'test' too. Raises ZooError as `open_source`, and where there is neither.
+    """
+    name = str(name_or_folder)
+    if _is_name(name_or_folder):
+        parts = set(prepared(name, data_dir).info.splits) - {*TRAINING.get(name, ())}
+    else:
+        parts = set(folders.parts_of(Path(name_or_folder).expanduser())) or {"test"}
+    for split in ("validation", "test"):
+        if split in parts:
+            return split
+    raise ZooError(f"{name} has neither validation nor test, it has: {', '.join(sorted(parts))}.")
+
+
+def _is_name(name_or_folder: str | Path) -> bool:
+    path = Path(name_or_folder).expanduser()
+    return str(name_or_folder) in NAMES or not (path.is_dir() or len(path.parts) > 1 or path.is_absolute())
 
 
 def _fold(fold: str | None) -> tuple[int, int] | None:
@@ -171,7 +192,7 @@ def _folder(root: Path, split: str, seed: int, fold: tuple[int, int] | None) -> 
 
 
 def _tfds(name: str, split: str, data_dir: str | Path | None, seed: int, fold: tuple[int, int] | None) -> Source:
-    builder = _builder(name, data_dir)
+    builder = prepared(name, data_dir)
     features, splits = builder.info.features, builder.info.splits
     if "image" not in features or "label" not in features or not hasattr(features["label"], "names"):
         raise ZooError(f"{name} has no image with one label; it has: {', '.join(features)}.")
@@ -252,7 +273,7 @@ def _records(builder: Any, selection: str, key: tf.Tensor | None) -> tf.data.Dat
     return builder.as_dataset(split=selection, shuffle_files=key is not None, decoders=decoders, read_config=options)
 
 
-def _builder(name: str, data_dir: str | Path | None) -> Any:
+def prepared(name: str, data_dir: str | Path | None) -> Any:
     """The data set, prepared. Two processes do not prepare it at once."""
     try:
         import tensorflow_datasets as tfds

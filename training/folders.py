@@ -43,6 +43,17 @@ def share(key: str, purpose: str) -> float:
     return int.from_bytes(digest[:6], "big") / 2**48
 
 
+def parts_of(root: Path) -> dict[str, Path]:
+    """The folders in `root` that are parts of a data set, by name; none where its folders are classes.
+
+    Raises ZooError where there is no such folder.
+    """
+    if not root.is_dir():
+        raise ZooError(f"no such folder of pictures: {shown(root)!r}")
+    found = [path for path in _folders(root) if path.name in SPLITS and _folders(path)]
+    return {"validation" if path.name == "val" else path.name: path for path in found}
+
+
 def read(root: Path, split: str, fold: tuple[int, int] | None = None) -> Index:
     """The pictures of a part of the data set at `root`.
 
@@ -56,9 +67,7 @@ def read(root: Path, split: str, fold: tuple[int, int] | None = None) -> Index:
     Raises ZooError: no such folder or part, no pictures, a class without pictures or that train does not have, a
     picture that TensorFlow cannot decode.
     """
-    if not root.is_dir():
-        raise ZooError(f"no such folder of pictures: {shown(root)!r}")
-    parts = {"validation" if p.name == "val" else p.name: p for p in _folders(root) if p.name in SPLITS and _folders(p)}
+    parts = parts_of(root)
     if not parts:
         return _unsplit(root, split, fold)
     wanted = "validation" if split == "val" else split

@@ -21,7 +21,7 @@ import tensorflow as tf
 from scaling_rules.errors import ZooError
 from training import checkpoint
 from training.checkpoint import State
-from training.fused import fused
+from training.batch_norm import fused
 
 log = logging.getLogger("zoo")
 
@@ -43,8 +43,10 @@ class Trainer:
     """A model on its way: its optimizer, its average, how many steps it has made.
 
     batches(step): an iterable over (images, labels) from that step on, the same whenever it is asked for. decay: of the
-    average by step, None for no average. All variables are made here, under `strategy`, so the model and the optimizer
-    must have been made in its scope.
+    average by step, None for no average. accumulate: parts that each replica's share of a batch is computed in, one
+    after the other, for less memory; their gradients are averaged. teach(images): a teacher's logits, which the loss
+    then gets with the labels, as (labels, logits). Variables are made here, under `strategy`, in whose scope the model
+    and the optimizer must have been made.
     """
 
     def __init__(
@@ -55,9 +57,12 @@ class Trainer:
         batches: Callable[[int], Iterable[tuple[Any, Any]]],
         *,
         decay: Callable[[int], float] | None = None,
+        accumulate: int = 1,
+        teach: Callable[[tf.Tensor], tf.Tensor] | None = None,
         strategy: tf.distribute.Strategy | None = None,
     ) -> None:
         self.model, self.optimizer, self.loss, self.batches, self.decay = model, optimizer, loss, batches, decay
+        self.accumulate, self.teach = accumulate, teach
         self.strategy = strategy or tf.distribute.get_strategy()
         self.step = 0
         with self.strategy.scope():
@@ -68,14 +73,10 @@ class Trainer:
         self._step = tf.function(self._train_step)
 
     def _train_step(self, images: Any, labels: Any, step: tf.Tensor, decay: tf.Tensor) -> tf.Tensor:
-        variables = self.model.trainable_variables
-
         def replica(images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-            with tf.GradientTape() as tape:
-                loss = self.loss(labels, self.model(images, training=True)) / self.strategy.num_replicas_in_sync
-                scaled = self.optimizer.scale_loss(loss)
+            loss, gradients = self._gradients(images, labels)
             # The optimizer sums over replicas by itself.
-            self.optimizer.apply(tape.gradient(scaled, [variable.value for variable in variables]), variables)
+            self.optimizer.apply(gradients, self.model.trainable_variables)
             for average, variable in zip(self.averages, _averaged(self.model), strict=True):
                 average.assign(average + (1.0 - decay) * (tf.cast(variable.value, average.dtype) - average))
             return loss
@@ -85,6 +86,31 @@ class Trainer:
         first = tf.logical_and(self.bad.value < 0, tf.logical_not(tf.math.is_finite(loss)))
         self.bad.assign(tf.where(first, step, self.bad.value))
         return loss
+
+    def _part(self, images: tf.Tensor, labels: Any) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        """Loss and gradients of some pictures, as their share of what all replicas and parts have."""
+        if self.teach:
+            labels = (labels, self.teach(images))
+        with tf.GradientTape() as tape:
+            loss = self.loss(labels, self.model(images, training=True))
+            loss /= self.strategy.num_replicas_in_sync * self.accumulate
+            scaled = self.optimizer.scale_loss(loss)
+        return loss, tape.gradient(scaled, [variable.value for variable in self.model.trainable_variables])
+
+    def _gradients(self, images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        if self.accumulate == 1:
+            return self._part(images, labels)
+        size = tf.shape(images)[0] // self.accumulate
+
+        def body(index: tf.Tensor, loss: tf.Tensor, gradients: list[tf.Tensor]) -> tuple[Any, ...]:
+            rows = slice(index * size, (index + 1) * size)
+            more, found = self._part(images[rows], labels[rows])
+            return index + 1, loss + more, [a + b for a, b in zip(gradients, found, strict=True)]
+
+        zeros = [tf.zeros(variable.shape, variable.dtype) for variable in self.model.trainable_variables]
+        start = (tf.constant(0), tf.constant(0.0), zeros)
+        _, loss, gradients = tf.while_loop(lambda index, *_: index < self.accumulate, body, start)
+        return loss, gradients
 
     def run(
         self,

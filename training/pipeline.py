@@ -43,7 +43,7 @@ def train_batches(
     """batches(step): from that step on, without end, (images, labels), the same whenever it is asked for.
 
     images: float32 (batch / n, size, size, 3) in [0, 255]; labels: float32 (batch / n, classes), one-hot, then smoothed
-    by the recipe, then mixed. A step takes recipe.batch / recipe.accumulate pictures, its batch, over all n processes.
+    by the recipe, then mixed. A step takes recipe.batch pictures over all n processes.
     shard (i, n): process i has rows i * batch / n to (i + 1) * batch / n of the batch that a single process would make,
     bit for bit; but mixup and cutmix mix within the rows of a process.
 
@@ -54,7 +54,7 @@ def train_batches(
     Raises ZooError for a batch that n does not divide. The data set raises the errors that `told` makes a ZooError of:
     too many unreadable pictures, naming the first; a batch without a readable one; a label out of range.
     """
-    batch = recipe.batch // recipe.accumulate
+    batch = recipe.batch
     index, processes = shard
     if not 0 <= index < processes:
         raise ZooError(f"shard must be (i, n) with 0 <= i < n, not {shard}.")

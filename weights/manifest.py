@@ -30,9 +30,12 @@ recipe: file in training/recipes that trains such weights, or null. note: anythi
 """
 
 
+FILE = Path(__file__).parent / "manifest.json"
+
+
 @functools.cache
 def _manifest() -> dict[str, dict[str, Record]]:
-    return json.loads((Path(__file__).parent / "manifest.json").read_text(encoding="utf-8"))["records"]
+    return json.loads(FILE.read_text(encoding="utf-8"))["records"]
 
 
 def models() -> tuple[str, ...]:

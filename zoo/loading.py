@@ -185,7 +185,7 @@ def load(
     in the cache by the hash of the weights and the versions of the converters; where it is there, Keras is not
     imported. name may also be a file that `zoo.export` wrote for an engine. precision: 'float32', or what else the
     processor computes in ('bfloat16', 'float16'; OpenVINO only), default the fastest of these. threads: default the
-    engine's choice. batch: pictures a pass to compile for, a tenth faster than any number.
+    engine's choice. batch: pictures a pass to compile for; default any number.
 
     The graph is the same with and without weights. Raises ZooError for an unknown name, tag, dialect or engine, for
     an engine that is not installed, for weights that were never published (saying how to load your own), that cannot

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-from training.fused import _Fused, fused
+from training.batch_norm import _Fused, fused
 from zoo import graph, registry
 
 

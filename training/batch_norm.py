@@ -1,4 +1,4 @@
-"""Batch norm in TensorFlow's one fused operation, for the time of training.
+"""Batch norms: in TensorFlow's one fused operation for the time of training, and their statistics estimated anew.
 
 Keras 3's own is a dozen operations on TensorFlow, which costs networks of depthwise convolutions a third of a step and
 more. The layers stay what they are in everything that is saved.
@@ -6,13 +6,16 @@ more. The layers stay what they are in everything that is saved.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 from keras import layers
+
+from scaling_rules.errors import ZooError
 
 
 class _Fused(layers.BatchNormalization):
@@ -64,3 +67,45 @@ def _fits(layer: Any) -> bool:
         and layer.center
         and layer.axis in (-1, 3)
     )
+
+
+def recalibrate(model: keras.Model, batches: Iterable[tuple[Any, Any]], count: int) -> None:
+    """Set each moving mean and variance to its average over `count` batches, with nothing dropped.
+
+    Each layer sees what the layers before it, normalised by the batch, give: the statistics are those of training.
+    Raises ZooError where the data ends before.
+    """
+    norms = [layer for layer in model._flatten_layers() if isinstance(layer, layers.BatchNormalization)]
+    if not norms:
+        return
+    drops = [layer for layer in model._flatten_layers() if isinstance(layer, layers.Dropout)]
+    kept = [(layer.momentum, layer.trainable) for layer in norms], [layer.rate for layer in drops]
+    moving = [variable for layer in norms for variable in (layer.moving_mean, layer.moving_variance)]
+    sums = [np.zeros(variable.shape, np.float64) for variable in moving]
+    try:
+        for layer in norms:
+            layer.trainable, layer.momentum = True, 0.0  # so that moving is the batch's own
+        for layer in drops:
+            layer.rate = 0.0
+
+        @tf.function
+        def forward(images: tf.Tensor) -> None:
+            model(images, training=True)
+
+        seen = 0
+        for images, *_ in batches:
+            forward(images)
+            for total, variable in zip(sums, moving, strict=True):
+                total += keras.ops.convert_to_numpy(variable)
+            seen += 1
+            if seen == count:
+                break
+        if seen < count:
+            raise ZooError(f"the data ended after {seen} of {count} batches.")
+        for total, variable in zip(sums, moving, strict=True):
+            variable.assign((total / count).astype(np.float32))
+    finally:
+        for layer, (momentum, trainable) in zip(norms, kept[0], strict=True):
+            layer.momentum, layer.trainable = momentum, trainable
+        for layer, rate in zip(drops, kept[1], strict=True):
+            layer.rate = rate

@@ -1,0 +1,305 @@
+"""A training from its first step to a folder that `zoo publish` takes, whatever stops it in between.
+
+runs/NAME/recipe.yaml       the recipe with every key
+runs/NAME/checkpoints/      the last two states
+runs/NAME/log.csv           what was seen on the way; curves.png, tensorboard/
+runs/NAME/model/            the network with its record
+runs/NAME/result.json       what came out
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import math
+import os
+import platform
+import shlex
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+import zoo
+from scaling_rules.errors import ZooError, shown
+from training import checkpoint, datasets, evaluation, optimizer, pipeline, progress, recipe
+from training.batch_norm import recalibrate
+from training.job import Job, build, loss_of, set_trainable, teacher_of
+from training.loop import Progress, Trainer
+from training.measuring import measure
+from training.recipe import Recipe
+from training.schedule import ema_decay, learning_rate
+from weights import files
+from zoo.inspection import spec_of
+
+MINIVAL_BATCH = 64
+RECALIBRATED = 100
+"""Batches that `bn: recalibrate` averages over at most: one epoch, if that is less."""
+
+
+def train(
+    job: Job,
+    folder: str | Path,
+    *,
+    data_dir: str | Path | None = None,
+    strategy: tf.distribute.Strategy | None = None,
+    resume: bool = True,
+    eval_every: float = 1.0,
+    checkpoint_every: int = 1000,
+    unreadable: float = 0.01,
+    tensorboard: bool = False,
+    command: str | None = None,
+) -> dict[str, Any]:
+    """Train, choose, save and measure; return what result.json says. A folder with a result is not trained again.
+
+    Every `eval_every` epochs the weights, and their average, are measured on minival and a checkpoint is written; one
+    more every `checkpoint_every` steps. At the end the better of the two on minival is saved, read again and measured
+    once on the data set's test pictures. unreadable: share of the pictures that may be. command: for the record.
+
+    Raises ZooError for what `zoo.load`, `datasets.open_source` and the pipeline refuse, a loss that is not finite, and,
+    with resume, a folder that holds another job.
+    """
+    folder = Path(folder).expanduser()
+    before = _earlier(folder, job) if resume else _cleared(folder)
+    if before is not None:
+        return before
+    told = job.recipe
+    strategy = strategy or tf.distribute.get_strategy()
+    source, minival, test = (_source(job, part, data_dir) for part in ("train", "minival", "test"))
+    steps_per_epoch = source.count / told.batch
+    total = max(1, round(told.epochs * steps_per_epoch))
+    keras.utils.set_random_seed(job.seed)
+    with strategy.scope():
+        model, preprocessing = build(job, len(source.classes), strategy.num_replicas_in_sync)
+    size = model.input_shape[1]
+    skipped: list[str] = []
+    batches = pipeline.train_batches(source, told, size, seed=job.seed, skipped=skipped, unreadable=unreadable)
+    files_of = folder / "checkpoints"
+    state = checkpoint.latest(files_of)
+    kept = {"job": job.told(), "threads": _threads(), "seconds": 0.0, "phase": 0}
+    if state:
+        kept |= {key: state.told[key] for key in ("seconds", "phase")}
+        _warn_of_threads(state.told["threads"])
+    _write(folder / "recipe.yaml", recipe.dump(told))
+    log = progress.Log(folder, state.step if state else 0, tensorboard)
+    started = time.perf_counter() - kept["seconds"]
+
+    def minival_of() -> dict[str, Any]:
+        return measure(
+            _answer(model), pipeline.eval_batches(minival, preprocessing, MINIVAL_BATCH), len(source.classes)
+        ).told()
+
+    trainer = None
+    phases = _phases(told, steps_per_epoch, total)
+    with pipeline.told(), progress.bar(total, state.step if state else 0, job.model) as show:
+        for phase, (until, head_only) in enumerate(phases):
+            if phase < kept["phase"]:
+                continue
+            set_trainable(model, told, head_only)
+            trainer = _trainer(job, model, batches, steps_per_epoch, strategy, trainer)
+            if state and state.told["phase"] == phase:
+                trainer.restore(state)
+            kept["phase"] = phase
+            for stop in _stops(trainer.step, until, eval_every * steps_per_epoch):
+
+                def report(seen: Progress) -> None:
+                    kept["seconds"] = time.perf_counter() - started
+                    log.write({"epoch": seen.step / steps_per_epoch, **dataclasses.asdict(seen)})
+                    show(seen)
+
+                trainer.run(stop, folder=files_of, every=checkpoint_every, told=kept, report=report)
+                row = {"step": trainer.step, "epoch": trainer.step / steps_per_epoch}
+                for name, _ in _candidates(trainer):
+                    found = minival_of()
+                    prefix = "minival" if name == "raw" else "minival_ema"
+                    row |= {f"{prefix}_top1": found["top1"], f"{prefix}_loss": found["loss"]}
+                log.write(row)
+        assert trainer is not None
+        found = {}
+        best: tuple[float, str, dict[str, Any]] | None = None
+        for name, _ in _candidates(trainer):
+            if told.bn == "recalibrate":
+                recalibrate(model, batches(0), min(RECALIBRATED, math.ceil(steps_per_epoch)))
+            found[name] = minival_of()
+            if best is None or found[name]["top1"] >= best[0]:
+                best = found[name]["top1"], name, {v.path: keras.ops.convert_to_numpy(v) for v in model.variables}
+    assert best is not None
+    for variable in model.variables:
+        variable.assign(best[2][variable.path])
+    command = command or f"training.run.train of {job.model} on {job.dataset}"
+    _save(job, model, folder, preprocessing, source.classes)
+    tested = evaluation.evaluate(str(folder / "model"), job.dataset, split=test.split, data_dir=data_dir)
+    evaluation.write(tested, command)
+    spec = spec_of(model)
+    cost = zoo.cost(spec)
+    result = {
+        "job": job.told(),
+        "command": command,
+        "date": f"{date.today():%Y-%m-%d}",
+        "steps": total,
+        "pictures": {part.split: part.count for part in (source, minival, test)},
+        "skipped": skipped,
+        "macs": cost.macs,
+        "params": cost.params,
+        "minival": found,
+        "chosen": best[1],
+        "test": {"split": test.split, **tested.told()["measured"]},
+        "seconds": round(time.perf_counter() - started, 1),
+        "machine": _machine(strategy),
+    }
+    progress.curves(folder)
+    _write(folder / "result.json", json.dumps(result, indent=1) + "\n")
+    return result
+
+
+def _earlier(folder: Path, job: Job) -> dict[str, Any] | None:
+    """The result of a folder, if this job ended there. Raises ZooError where another job's files are."""
+    result: dict[str, Any] | None = None
+    if (folder / "result.json").is_file():
+        result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    state = checkpoint.latest(folder / "checkpoints")
+    theirs = result["job"] if result else state.told["job"] if state else None
+    if theirs is not None:
+        for key, ours in _flat(job.told()).items():
+            if (old := _flat(theirs).get(key)) != ours:
+                raise ZooError(
+                    f"{shown(folder)} holds a run whose {key} is {old!r}, not {ours!r}; choose another --work_dir, or "
+                    "--noresume to begin anew."
+                )
+    return result
+
+
+def _flat(told: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in told.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
+
+
+def _cleared(folder: Path) -> None:
+    for path in (*folder.glob("checkpoints/step-*.safetensors"), folder / "result.json", folder / "log.csv"):
+        path.unlink(missing_ok=True)
+
+
+def _source(job: Job, part: str, data_dir: str | Path | None) -> datasets.Source:
+    if part == "test":
+        part = datasets.testing_split(job.dataset, data_dir)
+        return datasets.open_source(job.dataset, part, data_dir=data_dir)
+    return datasets.open_source(job.dataset, part, data_dir=data_dir, seed=job.seed, few=job.few, fold=job.fold)
+
+
+def _phases(told: Recipe, steps_per_epoch: float, total: int) -> list[tuple[int, bool]]:
+    """(last step, whether the classifier alone learns) of each part of a training."""
+    head = min(total - 1, round(told.head_first_epochs * steps_per_epoch))
+    return [*([(head, True)] if head else []), (total, False)]
+
+
+def _stops(start: int, until: int, every: float) -> Iterator[int]:
+    """Steps after `start` to measure at: the multiples of `every`, and the last."""
+    multiple = math.floor(start / every) + 1 if every else 0
+    while every and round(multiple * every) < until:
+        if round(multiple * every) > start:
+            yield round(multiple * every)
+        multiple += 1
+    if until > start:
+        yield until
+
+
+def _trainer(
+    job: Job,
+    model: keras.Model,
+    batches: Callable[[int], Any],
+    steps_per_epoch: float,
+    strategy: tf.distribute.Strategy,
+    before: Trainer | None,
+) -> Trainer:
+    """A trainer of what is trainable now; it goes on at the step, and with the average, of the one before."""
+    told, ema = job.recipe, job.recipe.ema
+    with strategy.scope():
+        chosen = optimizer.make(told, learning_rate(told, steps_per_epoch))
+        if told.precision == "mixed_float16":
+            chosen = keras.optimizers.LossScaleOptimizer(chosen)
+        teacher = teacher_of(job, model) if told.distill else None
+    trainer = Trainer(
+        model,
+        chosen,
+        loss_of(told),
+        batches,
+        decay=(lambda step: ema_decay(step, ema.decay, ema.ramp)) if ema else None,
+        accumulate=told.accumulate,
+        teach=(lambda images: teacher(images, training=False)) if teacher else None,
+        strategy=strategy,
+    )
+    if before:
+        trainer.step = before.step
+        chosen.iterations.assign(before.step)
+        for average, old in zip(trainer.averages, before.averages, strict=True):
+            average.assign(old)
+    return trainer
+
+
+def _candidates(trainer: Trainer) -> Iterator[tuple[str, keras.Model]]:
+    """The model with its weights, 'raw', and then with their average, 'ema'; as it was afterwards."""
+    own = [(v, keras.ops.convert_to_numpy(v)) for v in trainer.model.variables]
+    yield "raw", trainer.model
+    for variable, value in own:
+        variable.assign(value)
+    if trainer.averages:
+        with trainer.averaged() as model:
+            yield "ema", model
+
+
+def _answer(model: keras.Model) -> Callable[[Any], Any]:
+    return tf.function(lambda images: tf.cast(model(images, training=False), tf.float32), reduce_retracing=True)
+
+
+def _save(job: Job, model: keras.Model, folder: Path, preprocessing: dict[str, Any], classes: tuple[str, ...]) -> None:
+    name = Path(job.dataset).name
+    record = {
+        "preprocessing": {key: preprocessing[key] for key in ("resize", "crop", "interpolation")},
+        "classes": list(classes),
+        "recipe": str(folder / "recipe.yaml"),
+        "measured": [],
+        "claimed": [],
+        "data_note": f"Trained on {name}, at {model.input_shape[1]} pixels, seed {job.seed}.",
+        "datasets": [name],
+    }
+    zoo.save(model, folder / "model", record)
+
+
+def _threads() -> int:
+    return tf.config.threading.get_intra_op_parallelism_threads() or len(os.sched_getaffinity(0))
+
+
+def _warn_of_threads(theirs: int) -> None:
+    if theirs != _threads():
+        progress.say(
+            f"the run began with {theirs} threads and goes on with {_threads()}: sums are rounded in another order, so "
+            f"it will not end bit-equal; --threads={theirs} would."
+        )
+
+
+def _machine(strategy: tf.distribute.Strategy) -> dict[str, Any]:
+    devices = [device.name for device in tf.config.list_logical_devices() if device.device_type != "CPU"]
+    return {
+        "devices": devices or [f"{_threads()} threads of {platform.processor() or platform.machine()}"],
+        "replicas": strategy.num_replicas_in_sync,
+        "python": platform.python_version(),
+        "tensorflow": tf.__version__,
+        "keras": keras.__version__,
+    }
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        with files.atomic(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ZooError(f"cannot write {path}: {error.strerror}.") from None
