@@ -60,7 +60,6 @@ def define_training(own: flags.FlagValues, recipe: str | None, pretrained: str) 
     string("fold", None, "i/k: minival is the i-th of k parts of the training pictures.")
     flags.DEFINE_enum("strategy", "one", ["one", "mirrored", "tpu", "hosts"], "Devices; docs/training.md has commands.",
                       flag_values=own)  # fmt: skip
-    string("tpu", None, "Name or address of the TPU, for --strategy=tpu.")
     string("coordinator", None, "ADDRESS:PORT of the first process, for --strategy=hosts.")
     integer("hosts", None, "How many processes, for --strategy=hosts.")
     integer("host", None, "Which of them this is, from 0.")
@@ -108,7 +107,7 @@ def train(own: flags.FlagValues, rest: list[str]) -> int:
             job,
             folder,
             data_dir=own.data_dir,
-            strategy=strategy(own.strategy),
+            strategy=strategy(own.strategy, coordinator=own.coordinator, hosts=own.hosts, host=own.host),
             resume=own.resume,
             eval_every=own.eval_every,
             checkpoint_every=own.checkpoint_every,

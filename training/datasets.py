@@ -111,7 +111,7 @@ def open_source(
     return _few(source, few, seed) if few and split == "train" else source
 
 
-def testing_split(name_or_folder: str | Path, data_dir: str | Path | None = None) -> str:
+def evaluation_split(name_or_folder: str | Path, data_dir: str | Path | None = None) -> str:
     """The part that results are stated on: 'validation' where there is one that nothing trains on, else 'test'.
 
     Of a folder that is classes alone it is 'test' too. Raises ZooError as `open_source`, and where there is neither.

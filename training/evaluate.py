@@ -12,6 +12,7 @@ import functools
 import json
 import shlex
 import sys
+from typing import Any
 
 from absl import flags
 
@@ -65,10 +66,10 @@ def main(names: list[str]) -> int:
     return 0
 
 
-def _print(told: dict) -> None:
+def _print(told: dict[str, Any]) -> None:
     measured = told["measured"]
     print(f"{told['name']} on {told['dataset']}, {told['split']}: {measured['count']:,} pictures")
-    claims = told["claimed"].get(told["dataset"])
+    claims: dict[str, float] = told["claimed"].get(told["dataset"], {})
     others = "" if claims else "".join(f" (of {dataset}, which is not this)" for dataset in list(told["claimed"])[:1])
     claims = claims or next(iter(told["claimed"].values()), {})
     for metric in ("top1", "top5"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -79,10 +79,13 @@ def evaluate(
     Raises ZooError for weights or data that are not there, classes that the network does not have, and a picture that
     cannot be read.
     """
-    model = zoo.load(name, True) if engine == "keras" else zoo.load(name, True, engine=engine)
-    answer = model.predict_on_batch if engine == "keras" else model
-    record = zoo.record_of(model)
-    count = model.output_shape[-1] if engine == "keras" else model.spec.classes
+    answer: Callable[[Any], Any]
+    if engine == "keras":
+        model = zoo.load(name, True)
+        record, count, answer = zoo.record_of(model), model.output_shape[-1], model.predict_on_batch
+    else:
+        answer = loaded = zoo.load(name, True, engine=engine)
+        record, count = zoo.record_of(loaded), loaded.spec.classes
     classes = class_names(record, count)
     if str(data) == REAL:
         dataset, split, batches = IMAGENET[REAL], "validation", _real(record["preprocessing"], data_dir, batch)
@@ -130,7 +133,7 @@ def _open(data: str | Path, split: str | None, data_dir: str | Path | None) -> d
     folder = Path(data).expanduser()
     if split is None and folder.is_dir() and not folders.parts_of(folder):
         split = "all"
-    return datasets.open_source(data, split or datasets.testing_split(data, data_dir), data_dir=data_dir)
+    return datasets.open_source(data, split or datasets.evaluation_split(data, data_dir), data_dir=data_dir)
 
 
 def _real(preprocessing: dict[str, Any], data_dir: str | Path | None, batch: int) -> Iterator[tuple[Any, np.ndarray]]:

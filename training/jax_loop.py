@@ -187,6 +187,6 @@ def latest(folder: Path) -> State | None:
 
 
 def _of_rank(folder: Path) -> Path:
-    # All of them write, since a host may see its own disk only, and since one that saved alone with Keras would start
-    # operations the others do not: the next step of theirs then meets another computation, and all of them fail.
+    # All write and not the first alone: a host may see its own disk only, and whoever saves works on arrays that all
+    # hold, where an operation that the others do not start too can bring them all down.
     return folder / f"rank-{jax.process_index()}"

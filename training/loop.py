@@ -20,8 +20,8 @@ import tensorflow as tf
 
 from scaling_rules.errors import ZooError
 from training import checkpoint
-from training.checkpoint import State
 from training.batch_norm import fused
+from training.checkpoint import State
 
 log = logging.getLogger("zoo")
 
@@ -77,7 +77,7 @@ class Trainer:
             loss, gradients = self._gradients(images, labels)
             # The optimizer sums over replicas by itself.
             self.optimizer.apply(gradients, self.model.trainable_variables)
-            for average, variable in zip(self.averages, _averaged(self.model), strict=True):
+            for average, variable in zip(self.averages, _averaged(self.model) if self.decay else (), strict=True):
                 average.assign(average + (1.0 - decay) * (tf.cast(variable.value, average.dtype) - average))
             return loss
 

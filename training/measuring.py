@@ -33,14 +33,17 @@ class Measured:
 
     @property
     def loss(self) -> float:
+        """Mean cross-entropy in nats."""
         return self.entropy / self.count
 
     @property
     def top1(self) -> float:
+        """Percent."""
         return 100 * self.right1 / self.count
 
     @property
     def top5(self) -> float:
+        """Percent."""
         return 100 * self.right5 / self.count
 
     def told(self) -> dict[str, Any]:

@@ -68,6 +68,7 @@ def make(recipe: Recipe, schedule: Schedule) -> keras.optimizers.Optimizer:
     common: dict[str, Any] = {
         "learning_rate": schedule,
         "global_clipnorm": told.clip_norm,
+        "name": told.name,
         "gradient_accumulation_steps": recipe.accumulate if recipe.accumulate > 1 else None,
     }
     optimizer: _ByPath

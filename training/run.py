@@ -9,37 +9,25 @@ runs/NAME/result.json       what came out
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import math
-import os
-import platform
-import shlex
-import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-import zoo
-from scaling_rules.errors import ZooError, shown
-from training import checkpoint, datasets, evaluation, optimizer, pipeline, progress, recipe
+from training import checkpoint, optimizer, pipeline, progress, recipe, results
 from training.batch_norm import recalibrate
 from training.job import Job, build, loss_of, set_trainable, teacher_of
 from training.loop import Progress, Trainer
 from training.measuring import measure
 from training.recipe import Recipe
 from training.schedule import ema_decay, learning_rate
-from weights import files
-from zoo.inspection import spec_of
 
-MINIVAL_BATCH = 64
 RECALIBRATED = 100
 """Batches that `bn: recalibrate` averages over at most: one epoch, if that is less."""
 
@@ -67,12 +55,13 @@ def train(
     with resume, a folder that holds another job.
     """
     folder = Path(folder).expanduser()
-    before = _earlier(folder, job) if resume else _cleared(folder)
-    if before is not None:
+    if not resume:
+        results.cleared(folder)
+    if (before := results.earlier(folder, job)) is not None:
         return before
     told = job.recipe
     strategy = strategy or tf.distribute.get_strategy()
-    source, minival, test = (_source(job, part, data_dir) for part in ("train", "minival", "test"))
+    source, minival, test = (results.source_of(job, part, data_dir) for part in ("train", "minival", "test"))
     steps_per_epoch = source.count / told.batch
     total = max(1, round(told.epochs * steps_per_epoch))
     keras.utils.set_random_seed(job.seed)
@@ -83,18 +72,19 @@ def train(
     batches = pipeline.train_batches(source, told, size, seed=job.seed, skipped=skipped, unreadable=unreadable)
     files_of = folder / "checkpoints"
     state = checkpoint.latest(files_of)
-    kept = {"job": job.told(), "threads": _threads(), "seconds": 0.0, "phase": 0}
+    kept: dict[str, Any] = {"job": job.told(), "threads": results.threads(), "seconds": 0.0, "phase": 0}
     if state:
         kept |= {key: state.told[key] for key in ("seconds", "phase")}
         _warn_of_threads(state.told["threads"])
-    _write(folder / "recipe.yaml", recipe.dump(told))
+    results.write(folder / "recipe.yaml", recipe.dump(told))
     log = progress.Log(folder, state.step if state else 0, tensorboard)
     started = time.perf_counter() - kept["seconds"]
 
+    answer = results.answer_of(model)
+
     def minival_of() -> dict[str, Any]:
-        return measure(
-            _answer(model), pipeline.eval_batches(minival, preprocessing, MINIVAL_BATCH), len(source.classes)
-        ).told()
+        prepared = pipeline.eval_batches(minival, preprocessing, results.MINIVAL_BATCH)
+        return measure(answer, prepared, len(source.classes)).told()
 
     trainer = None
     phases = _phases(told, steps_per_epoch, total)
@@ -133,66 +123,13 @@ def train(
     assert best is not None
     for variable in model.variables:
         variable.assign(best[2][variable.path])
-    command = command or f"training.run.train of {job.model} on {job.dataset}"
-    _save(job, model, folder, preprocessing, source.classes)
-    tested = evaluation.evaluate(str(folder / "model"), job.dataset, split=test.split, data_dir=data_dir)
-    evaluation.write(tested, command)
-    spec = spec_of(model)
-    cost = zoo.cost(spec)
-    result = {
-        "job": job.told(),
-        "command": command,
-        "date": f"{date.today():%Y-%m-%d}",
-        "steps": total,
-        "pictures": {part.split: part.count for part in (source, minival, test)},
-        "skipped": skipped,
-        "macs": cost.macs,
-        "params": cost.params,
-        "minival": found,
-        "chosen": best[1],
-        "test": {"split": test.split, **tested.told()["measured"]},
-        "seconds": round(time.perf_counter() - started, 1),
-        "machine": _machine(strategy),
-    }
-    progress.curves(folder)
-    _write(folder / "result.json", json.dumps(result, indent=1) + "\n")
+    result = results.finished(
+        job, model, folder, preprocessing, (source, minival, test), found, best[1], command, data_dir
+    )
+    result |= {"steps": total, "skipped": skipped, "seconds": round(time.perf_counter() - started, 1)}
+    result["machine"]["replicas"] = strategy.num_replicas_in_sync
+    results.write(folder / "result.json", json.dumps(result, indent=1) + "\n")
     return result
-
-
-def _earlier(folder: Path, job: Job) -> dict[str, Any] | None:
-    """The result of a folder, if this job ended there. Raises ZooError where another job's files are."""
-    result: dict[str, Any] | None = None
-    if (folder / "result.json").is_file():
-        result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-    state = checkpoint.latest(folder / "checkpoints")
-    theirs = result["job"] if result else state.told["job"] if state else None
-    if theirs is not None:
-        for key, ours in _flat(job.told()).items():
-            if (old := _flat(theirs).get(key)) != ours:
-                raise ZooError(
-                    f"{shown(folder)} holds a run whose {key} is {old!r}, not {ours!r}; choose another --work_dir, or "
-                    "--noresume to begin anew."
-                )
-    return result
-
-
-def _flat(told: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in told.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat
-
-
-def _cleared(folder: Path) -> None:
-    for path in (*folder.glob("checkpoints/step-*.safetensors"), folder / "result.json", folder / "log.csv"):
-        path.unlink(missing_ok=True)
-
-
-def _source(job: Job, part: str, data_dir: str | Path | None) -> datasets.Source:
-    if part == "test":
-        part = datasets.testing_split(job.dataset, data_dir)
-        return datasets.open_source(job.dataset, part, data_dir=data_dir)
-    return datasets.open_source(job.dataset, part, data_dir=data_dir, seed=job.seed, few=job.few, fold=job.fold)
 
 
 def _phases(told: Recipe, steps_per_epoch: float, total: int) -> list[tuple[int, bool]]:
@@ -256,50 +193,9 @@ def _candidates(trainer: Trainer) -> Iterator[tuple[str, keras.Model]]:
             yield "ema", model
 
 
-def _answer(model: keras.Model) -> Callable[[Any], Any]:
-    return tf.function(lambda images: tf.cast(model(images, training=False), tf.float32), reduce_retracing=True)
-
-
-def _save(job: Job, model: keras.Model, folder: Path, preprocessing: dict[str, Any], classes: tuple[str, ...]) -> None:
-    name = Path(job.dataset).name
-    record = {
-        "preprocessing": {key: preprocessing[key] for key in ("resize", "crop", "interpolation")},
-        "classes": list(classes),
-        "recipe": str(folder / "recipe.yaml"),
-        "measured": [],
-        "claimed": [],
-        "data_note": f"Trained on {name}, at {model.input_shape[1]} pixels, seed {job.seed}.",
-        "datasets": [name],
-    }
-    zoo.save(model, folder / "model", record)
-
-
-def _threads() -> int:
-    return tf.config.threading.get_intra_op_parallelism_threads() or len(os.sched_getaffinity(0))
-
-
 def _warn_of_threads(theirs: int) -> None:
-    if theirs != _threads():
+    if theirs != results.threads():
         progress.say(
-            f"the run began with {theirs} threads and goes on with {_threads()}: sums are rounded in another order, so "
-            f"it will not end bit-equal; --threads={theirs} would."
+            f"the run began with {theirs} threads and goes on with {results.threads()}: sums are rounded in another "
+            f"order, so it will not end bit-equal; --threads={theirs} would."
         )
-
-
-def _machine(strategy: tf.distribute.Strategy) -> dict[str, Any]:
-    devices = [device.name for device in tf.config.list_logical_devices() if device.device_type != "CPU"]
-    return {
-        "devices": devices or [f"{_threads()} threads of {platform.processor() or platform.machine()}"],
-        "replicas": strategy.num_replicas_in_sync,
-        "python": platform.python_version(),
-        "tensorflow": tf.__version__,
-        "keras": keras.__version__,
-    }
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        with files.atomic(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise ZooError(f"cannot write {path}: {error.strerror}.") from None

@@ -2,7 +2,7 @@
 
     python -m training.train --model=efficientnet-lite0 --dataset=openmoji --recipe=small --work_dir=runs/openmoji
     python -m training.train --model=resnet-50 --dataset=imagenet2012 --recipe=resnet-50 --strategy=mirrored
-    python -m training.train --model=efficientnet-b0 --dataset=~/pictures --recipe=mine.yaml --set epochs=50 --set ema=null
+    python -m training.train --model=efficientnet-b0 --dataset=~/pictures --recipe=mine.yaml --set epochs=50
 
 The same command goes on where it was stopped, and ends in --work_dir with result.json, curves.png, log.csv and a folder
 `model` that `zoo.load` opens and `zoo publish` takes.
