@@ -60,16 +60,13 @@ def make(recipe: Recipe, schedule: Schedule) -> keras.optimizers.Optimizer:
     """The recipe's optimizer, for float32 variables whose paths `tensor_path` gives.
 
     Gradients are clipped first, then decayed, as in PyTorch; over several devices Keras clips those of each by itself.
-    With `accumulate` = k it takes the gradients of k parts of a batch, each the mean over its images, and changes the
-    weights at every k-th; schedule and `iterations` count the changes. It is made from the recipe and not from a
-    .keras file: save models without it.
+    It is made from the recipe and not from a .keras file: save models without it.
     """
     told = recipe.optimizer
     common: dict[str, Any] = {
         "learning_rate": schedule,
         "global_clipnorm": told.clip_norm,
         "name": told.name,
-        "gradient_accumulation_steps": recipe.accumulate if recipe.accumulate > 1 else None,
     }
     optimizer: _ByPath
     if told.name == "sgd":
@@ -86,11 +83,6 @@ class _ByPath(keras.optimizers.Optimizer):
     """Weight decay and learning rate by tensor, before the update of the class that follows."""
 
     recipe: Recipe
-
-    @property
-    def learning_rate(self) -> Any:
-        # Keras asks the schedule with the number of gradients, which with accumulation is not that of updates.
-        return self._learning_rate(self.iterations)
 
     def build(self, variables: list[keras.Variable]) -> None:
         super().build(variables)

@@ -86,7 +86,7 @@ class Augment:
     """crop_area, aspect: random-resized crop, share of the picture's area and width over height. pad_crop: pixels of
     padding on each side, then a crop of the old size. flip: left to right. jitter: brightness, contrast, saturation by
     factors in [1 - jitter, 1 + jitter]. auto_augment: a policy's name. layer: of Keras or KerasCV, by its full name
-    ('keras_cv.layers.GridMask'). erase: the share of pictures that lose a rectangle. mixup, cutmix: alpha of the beta
+    ('keras_cv.layers.GridMask'), layer_arguments: what it is made with. erase: the share of pictures that lose a rectangle. mixup, cutmix: alpha of the beta
     distribution, 0 for none.
     """
 
@@ -98,6 +98,7 @@ class Augment:
     auto_augment: str | None = None
     rand_augment: RandAugment | None = None
     layer: str | None = None
+    layer_arguments: dict[str, Any] | None = None
     erase: float = 0.0
     mixup: float = 0.0
     cutmix: float = 0.0
@@ -244,6 +245,8 @@ def _make(hint: Any, value: Any) -> Any:
         return hint(**{name: _make(hints[name], given) for name, given in value.items()})
     if isinstance(hint, types.UnionType):  # 'X | None'
         return None if value is None else _make(typing.get_args(hint)[0], value)
+    if typing.get_origin(hint) is dict:
+        return value
     if typing.get_origin(hint) is tuple:
         return tuple(_make(typing.get_args(hint)[0], item) for item in value)
     return hint(value)
