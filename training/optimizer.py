@@ -1,8 +1,9 @@
 """Optimizers as the sources of the recipes computed them, on any backend of Keras.
 
-They differ from Keras' own in three points. Keras' RMSprop starts its mean square at 0, TensorFlow 1 at 1. Keras' SGD
-keeps the learning rate inside the momentum, the sources outside, which differs when the rate changes. And weight decay
-and rate depend on the tensor's path, where Keras knows neither l2 nor a rate of its own for a layer.
+They differ from Keras' own in four points. Keras' RMSprop starts its mean square at 0, TensorFlow 1 at 1. Keras' SGD
+keeps the learning rate inside the momentum, the sources outside, which differs when the rate changes. Weight decay
+and rate depend on the tensor's path, where Keras knows neither l2 nor a rate of its own for a layer. And over several
+devices Keras clips what each of them has by itself, not their sum.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def rules(recipe: Recipe, paths: Sequence[str]) -> list[Rule]:
     """What the recipe does with each trainable tensor, by paths as in `scaling_rules.shapes.tensors`, in network order.
 
     Batch norms and biases are told by the last part of the path. The last part of the network (the head) learns at
-    the full rate, each one before it at `layer_rates` of the next one's.
+    the full rate, each one before it at `layer_rates` of the next one's; parts without a path here do not count.
     """
     told = recipe.optimizer
     parts = list(dict.fromkeys(stage_of(path) for path in paths))
@@ -59,8 +60,8 @@ def tensor_path(variable: keras.Variable) -> str:
 def make(recipe: Recipe, schedule: Schedule) -> keras.optimizers.Optimizer:
     """The recipe's optimizer, for float32 variables whose paths `tensor_path` gives.
 
-    Gradients are clipped first, then decayed, as in PyTorch; over several devices Keras clips those of each by itself.
-    It is made from the recipe and not from a .keras file: save models without it.
+    Gradients are clipped by their global norm first, then decayed, as in PyTorch. It is made from the recipe and not
+    from a .keras file: save models without it.
     """
     told = recipe.optimizer
     common: dict[str, Any] = {
@@ -87,6 +88,16 @@ class _ByPath(keras.optimizers.Optimizer):
     def build(self, variables: list[keras.Variable]) -> None:
         super().build(variables)
         self.rules = tuple(rules(self.recipe, [tensor_path(variable) for variable in variables]))
+
+    def _clip_gradients(self, grads: list[Any]) -> list[Any]:
+        if not self.global_clipnorm or keras.backend.backend() != "tensorflow":
+            return super()._clip_gradients(grads)
+        import tensorflow as tf
+
+        # Each replica's share by the norm of their sum, as they are summed after this.
+        sums = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, grads)
+        scale = tf.minimum(1.0, self.global_clipnorm / tf.linalg.global_norm(sums))
+        return [gradient * scale for gradient in grads]
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         # Here gradients are summed over devices already; in `apply` each device would add the decay once more.

@@ -86,8 +86,8 @@ class Augment:
     """crop_area, aspect: random-resized crop, share of the picture's area and width over height. pad_crop: pixels of
     padding on each side, then a crop of the old size. flip: left to right. jitter: brightness, contrast, saturation by
     factors in [1 - jitter, 1 + jitter]. auto_augment: a policy's name. layer: of Keras or KerasCV, by its full name
-    ('keras_cv.layers.GridMask'), layer_arguments: what it is made with. erase: the share of pictures that lose a rectangle. mixup, cutmix: alpha of the beta
-    distribution, 0 for none.
+    ('keras_cv.layers.GridMask'). layer_arguments: what it is made with, plain values. erase: share of pictures that
+    lose a rectangle. mixup, cutmix: alpha of the beta distribution, 0 for none.
     """
 
     crop_area: tuple[float, float] | None = None
@@ -179,9 +179,10 @@ def load(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     else:
         raise unknown("recipe", str(name_or_path), names())
     try:
-        data = strict_yaml.read(path.read_text(encoding="utf-8"), where)
-    except (OSError, UnicodeDecodeError) as error:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:  # ValueError: not UTF-8, a null in the path
         raise ZooError(f"{where}: {getattr(error, 'strerror', None) or error}.") from None
+    data = strict_yaml.read(text, where)
     if not isinstance(data, dict):
         raise ZooError(f"{where}: {'it is empty' if data is None else 'it must hold keys and values'}.")
     for override in overrides:
@@ -245,11 +246,9 @@ def _make(hint: Any, value: Any) -> Any:
         return hint(**{name: _make(hints[name], given) for name, given in value.items()})
     if isinstance(hint, types.UnionType):  # 'X | None'
         return None if value is None else _make(typing.get_args(hint)[0], value)
-    if typing.get_origin(hint) is dict:
-        return value
     if typing.get_origin(hint) is tuple:
         return tuple(_make(typing.get_args(hint)[0], item) for item in value)
-    return hint(value)
+    return value if typing.get_origin(hint) is dict else hint(value)
 
 
 def _misfits(recipe: Recipe) -> Iterator[str]:
@@ -275,6 +274,8 @@ def _misfits(recipe: Recipe) -> Iterator[str]:
     for key in ("warmup_from", "final"):
         if getattr(rate, key) > rate.peak:
             yield f"learning_rate.{key} {getattr(rate, key)} is above peak {rate.peak}"
+    if rate.warmup_from and not rate.warmup_epochs:
+        yield "learning_rate.warmup_from must be 0 where warmup_epochs is"
     if rate.warmup_epochs > recipe.epochs:
         yield f"learning_rate.warmup_epochs {rate.warmup_epochs} is above epochs {recipe.epochs}"
     if list(rate.milestones) != sorted(set(rate.milestones)) or (
@@ -287,6 +288,8 @@ def _misfits(recipe: Recipe) -> Iterator[str]:
         low, high = getattr(augment, key) or (0, 0)
         if low > high:
             yield f"augment.{key} must be [low, high], not {[low, high]}"
+    if augment.layer_arguments is not None and augment.layer is None:
+        yield "augment.layer_arguments need augment.layer"
     for one, other in (("crop_area", "pad_crop"), ("auto_augment", "rand_augment")):
         if getattr(augment, one) and getattr(augment, other):
             yield f"augment.{one} and augment.{other} exclude each other"

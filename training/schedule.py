@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -12,33 +13,25 @@ from scaling_rules.errors import ZooError
 from training.recipe import Recipe
 
 
-@keras.saving.register_keras_serializable("zoo")
+@dataclass(frozen=True, kw_only=True)
 class Schedule(keras.optimizers.schedules.LearningRateSchedule):
     """The learning rate of each update, from 0; scalar float32. In plain Python: float(schedule(step)).
 
     peak, start, final: rates. warmup: updates from `start` to `peak`, linearly. shape: as `LearningRate.schedule`.
     origin: update at which the shape's clock starts, total: at which it ends; it stays there. every, milestones: in
-    updates. A class, because a Keras optimizer calls it with its own step inside the compiled one, on every backend,
-    and keeps it in its config; the numbers in it are plain.
+    updates. A class, because a Keras optimizer calls it with its own step inside the compiled one, on every backend.
     """
 
-    def __init__(
-        self,
-        *,
-        peak: float,
-        shape: str,
-        total: float,
-        warmup: float = 0.0,
-        start: float = 0.0,
-        origin: float = 0.0,
-        final: float = 0.0,
-        factor: float = 1.0,
-        every: float = 1.0,
-        milestones: tuple[float, ...] = (),
-    ) -> None:
-        self.peak, self.shape, self.total, self.warmup, self.start = peak, shape, total, warmup, start
-        self.origin, self.final, self.factor, self.every = origin, final, factor, every
-        self.milestones = tuple(milestones)
+    peak: float
+    shape: str
+    total: float
+    warmup: float
+    start: float
+    origin: float
+    final: float
+    factor: float
+    every: float
+    milestones: tuple[float, ...]
 
     def __call__(self, step: Any) -> Any:
         """The rate of update `step`, a number or an integer tensor."""
@@ -62,10 +55,6 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
         for milestone in self.milestones:
             rate = ops.where(step < milestone, rate, rate * self.factor)
         return rate
-
-    def get_config(self) -> dict[str, Any]:
-        """The arguments it was made with."""
-        return dict(vars(self))
 
 
 def learning_rate(recipe: Recipe, steps_per_epoch: float) -> Schedule:

@@ -15,10 +15,11 @@ FLOAT = "tag:yaml.org,2002:float"
 
 class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} occurs twice", node.start_mark)
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key.value!r} occurs twice", key.start_mark)
+            seen.add(key.value if isinstance(key, yaml.ScalarNode) else None)
         return super().construct_mapping(node, deep)
 
     def construct_yaml_float(self, node: Any) -> float:
@@ -57,5 +58,6 @@ def read(text: str, where: str) -> Any:
 
 
 def write(data: Any) -> str:
-    """Plain data as YAML text that `read` gives back (tuples as lists), in the order given."""
-    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
+    """Plain data as YAML text, in ASCII, that `read` gives back (tuples as lists), in the order given."""
+    # With allow_unicode PyYAML writes a next-line sign (U+0085) in a form that it reads as a line's end.
+    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, width=110)

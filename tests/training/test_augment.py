@@ -147,7 +147,9 @@ def test_a_layer_of_keras():
 
 def test_a_layer_of_kerascv():
     """GridMask leaves a pixel as it is or makes it 0."""
-    told = Augment(layer="keras_cv.layers.GridMask", layer_arguments={"ratio_factor": [0.5, 0.5], "fill_mode": "constant"})
+    told = Augment(
+        layer="keras_cv.layers.GridMask", layer_arguments={"ratio_factor": [0.5, 0.5], "fill_mode": "constant"}
+    )
     plain = made(Augment())(PHOTO + 1)
     found = made(told)(PHOTO + 1)
     masked = (found == 0).all(-1)

@@ -112,14 +112,6 @@ def test_the_processes_together_have_the_batch_of_one(noise, processes):
     equal(whole, [tuple(np.concatenate(both) for both in zip(*rows, strict=True)) for rows in zip(*parts, strict=True)])
 
 
-def test_accumulation_takes_parts_of_the_batch(folder):
-    source = open_source(folder, "all")
-    whole = shown(pulled(train_batches(source, RECIPE, SIZE, seed=1)(0), 4))
-    recipe = dataclasses.replace(RECIPE, accumulate=3)
-    parts = shown(pulled(train_batches(source, recipe, SIZE, seed=1)(0), 12))
-    assert [sum(parts[n : n + 3], []) for n in (0, 3, 6, 9)] == whole  # noqa: RUF017
-
-
 def test_labels_are_smoothed_as_szegedy_states(folder):
     """Szegedy et al. 2016, section 7: (1 - e) * one-hot + e / K."""
     recipe = dataclasses.replace(RECIPE, label_smoothing=0.3)
