@@ -154,8 +154,8 @@ class Trainer(loop.Trainer):
             if jax.process_count() == 1:
                 raise
             raise ZooError(
-                f"process {jax.process_index()} of {jax.process_count()} stopped after step {self.step}; if another one "
-                f"was lost, start all again, to go on from the last checkpoint: {shown(error, 300)}"
+                f"process {jax.process_index()} of {jax.process_count()} stopped after step {self.step}; if another "
+                f"one was lost, start all again, to go on from the last checkpoint: {shown(error, 300)}"
             ) from error
 
 

@@ -245,7 +245,7 @@ def cutout(image: tf.Tensor, half: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
 
 
 def _sampled(image: tf.Tensor, matrix: Sequence[tf.Tensor | float]) -> tf.Tensor:
-    """Pillow's affine transform: the pixel that has (a x + b y + c, d x + e y + f) in it, x and y in pixels' middles."""
+    """Pillow's affine transform: the pixel with (a x + b y + c, d x + e y + f) in it, x and y in pixels' middles."""
     a, b, c, d, e, f = matrix
     # TensorFlow rounds coordinates of pixels' corners.
     row = tf.stack([a, b, c + (a + b) / 2 - 0.5, d, e, f + (d + e) / 2 - 0.5, 0.0, 0.0])

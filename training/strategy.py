@@ -41,9 +41,9 @@ def strategy(
     if name == "hosts":
         if backend != "jax":
             raise ZooError(
-                f"--strategy=hosts needs KERAS_BACKEND=jax in the environment, not {backend}. MultiWorkerMirroredStrategy "
-                "is not offered: its batch norm is over the rows of each device, and Keras' fit fails under it "
-                "(keras-team/keras#20585)."
+                f"--strategy=hosts needs KERAS_BACKEND=jax in the environment, not {backend}. "
+                "MultiWorkerMirroredStrategy is not offered: its batch norm is over the rows of each device, "
+                "and Keras' fit fails under it (keras-team/keras#20585)."
             )
         return _hosts(coordinator, hosts, host)
     if name == "one" and backend == "jax":

@@ -137,7 +137,7 @@ def test_the_seed_says_it_all(told):
     two = [again(encoded, (seed, 2)) for seed in range(4)]
     np.testing.assert_array_equal(one, two)
     assert len({each.tobytes() for each in one}) > 1
-    assert all(0 <= each.min() and each.max() <= 255 and each.shape == (64, 64, 3) for each in one)
+    assert all(each.min() >= 0 and each.max() <= 255 and each.shape == (64, 64, 3) for each in one)
 
 
 def test_a_layer_of_keras():
