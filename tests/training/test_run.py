@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -64,7 +65,9 @@ def test_the_result_is_that_of_what_was_saved(learned, digits):
     paths = sorted((digits / "test").glob("*/*.png"))
     # 16 pixels to 32, bilinear: 2 is a power of two, so Pillow is what was trained with, but for rounding.
     pixels = np.stack([np.asarray(Image.open(path).resize((32, 32), Image.Resampling.BILINEAR)) for path in paths])
-    right = np.mean(model.predict(pixels.astype(np.float32), verbose=0).argmax(1) == [int(p.parent.name) for p in paths])
+    right = np.mean(
+        model.predict(pixels.astype(np.float32), verbose=0).argmax(1) == [int(p.parent.name) for p in paths]
+    )
     assert 100 * right == pytest.approx(result["test"]["top1"], abs=0.6)
 
 
@@ -101,7 +104,9 @@ def test_a_finished_one_is_not_trained_again(learned):
 def test_another_job_in_the_same_folder(learned, digits):
     _, folder, _ = learned
     other = Job(TINY, str(digits), recipe.load("digits", ["learning_rate.peak=0.3"]))
-    with pytest.raises(zoo.ZooError, match=r"holds a run whose recipe.*\S+ is .*; choose another --work_dir, or --nores"):
+    with pytest.raises(
+        zoo.ZooError, match=r"holds a run whose recipe.*\S+ is .*; choose another --work_dir, or --nores"
+    ):
         train(other, folder)
     assert (folder / "result.json").exists()
 
@@ -147,11 +152,9 @@ def test_killed_at_random_moments_it_ends_the_same(few_digits, tmp_path):
     reached = []
     for _ in range(4):
         child = start(few_digits, tmp_path / "parts")
-        seen = 0
         for line in child.stderr:
             if re.search(r"step \d+/\d+", line):
                 break
-            seen += 1
         time.sleep(rng.random())
         os.kill(child.pid, signal.SIGKILL)
         child.communicate()
@@ -216,8 +219,7 @@ def test_unreadable_pictures_are_counted_and_bounded(few_digits, tmp_path):
         (root / path.relative_to(few_digits)).write_bytes(path.read_bytes())
     source = open_source(root, "train")
     damaged = sorted(source.name_of(number) for number in range(source.count))[7]
-    with open(damaged, "wb") as file:
-        file.write(b"\x89PNG no picture")
+    Path(damaged).write_bytes(b"\x89PNG no picture")
     told = recipe.load("digits", ["epochs=1", "batch=32"])
     job = Job(TINY, str(root), told)
     with pytest.raises(zoo.ZooError, match=rf"cannot read 1 of the .* the first is {re.escape(damaged)}"):
