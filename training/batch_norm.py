@@ -6,7 +6,7 @@ more. The layers stay what they are in everything that is saved.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -69,10 +69,13 @@ def _fits(layer: Any) -> bool:
     )
 
 
-def recalibrate(model: keras.Model, batches: Iterable[tuple[Any, Any]], count: int) -> None:
+def recalibrate(
+    model: keras.Model, batches: Iterable[tuple[Any, Any]], count: int, make: Callable[[], Callable[[Any], None]]
+) -> None:
     """Set each moving mean and variance to its average over `count` batches, with nothing dropped.
 
-    Each layer sees what the layers before it, normalised by the batch, give: the statistics are those of training.
+    make: gives the pass that moves them, `Trainer.forward`; the batches are those of `Trainer.distributed`. Each layer
+    sees what the layers before it, normalised by the batch, give: the statistics are those of training.
     Raises ZooError where the data ends before.
     """
     norms = [layer for layer in model._flatten_layers() if isinstance(layer, layers.BatchNormalization)]
@@ -87,11 +90,7 @@ def recalibrate(model: keras.Model, batches: Iterable[tuple[Any, Any]], count: i
             layer.trainable, layer.momentum = True, 0.0  # so that moving is the batch's own
         for layer in drops:
             layer.rate = 0.0
-
-        @tf.function
-        def forward(images: tf.Tensor) -> None:
-            model(images, training=True)
-
+        forward = make()
         seen = 0
         for images, *_ in batches:
             forward(images)

@@ -6,6 +6,7 @@ it, and every process computes what one alone would with the same batch.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -119,7 +120,26 @@ class Trainer(loop.Trainer):
         start = (jnp.zeros(()), others, [jnp.zeros_like(value) for value in trainable])
         return jax.lax.scan(add, start, jax.tree.map(split, (images, labels)))[0]
 
-    def _distributed(self, batches: Iterable[Any]) -> Iterator[Any]:
+    def forward(self) -> Callable[[Any], None]:
+        """A pass over images of `distributed` as training makes it, which moves the statistics of batch norms alone."""
+
+        def changed(trainable: Values, others: Values, images: jax.Array) -> Values:
+            return self.model.stateless_call(trainable, others, images, training=True)[1]
+
+        everywhere = jax.NamedSharding(self.strategy.device_mesh.backend_mesh, jax.P())
+        compiled = jax.jit(changed, out_shardings=everywhere)
+
+        def forward(images: jax.Array) -> None:
+            others = self.model.non_trainable_variables
+            values = [[v.value for v in group] for group in (self.model.trainable_variables, others)]
+            for variable, value in zip(others, compiled(*values, images), strict=True):
+                variable.assign(value)
+
+        return forward
+
+    def distributed(self, batches: Iterable[Any]) -> Iterator[Any]:
+        """Batches as the devices of the strategy take them. Raises ZooError where they do not divide the rows."""
+
         def together(rows: Any) -> jax.Array:
             rows = np.asarray(rows)
             if rows.shape[0] % (devices * self.accumulate):
@@ -184,6 +204,49 @@ def latest(folder: Path) -> State | None:
     if found is None or found.step != min(steps):
         raise ZooError(f"{own} has no whole checkpoint of step {min(steps)}: copy that of another rank there.")
     return found
+
+
+def process() -> tuple[int, int]:
+    """(number of this process, number of all)."""
+    return jax.process_index(), jax.process_count()
+
+
+def gathered(value: Any) -> list[Any]:
+    """What each process has, as JSON holds it. To be called by all processes."""
+    if jax.process_count() == 1:
+        return [value]
+    own = np.frombuffer(json.dumps(value).encode(), np.uint8)
+    sizes = np.ravel(multihost_utils.process_allgather(np.int32(own.size)))
+    rows = multihost_utils.process_allgather(np.pad(own, (0, max(sizes) - own.size)))
+    return [json.loads(bytes(row[:size])) for row, size in zip(np.asarray(rows), sizes, strict=True)]
+
+
+def answer_of(model: keras.Model) -> Callable[[Any], Any]:
+    """Images -> float32 logits, compiled, on this process's first device: other processes need not ask the same."""
+    logits_of = _logits_of(model)
+
+    def answer(images: Any) -> jax.Array:
+        local = [[v.value.addressable_data(0) for v in group] for group in _values(model)]
+        return logits_of(*local, np.asarray(images))
+
+    return answer
+
+
+def teacher_of(model: keras.Model) -> Callable[[Any], Any]:
+    """Images of a step -> logits, where the step is computed."""
+    logits_of = _logits_of(model)
+    return lambda images: logits_of(*([v.value for v in group] for group in _values(model)), images)
+
+
+def _logits_of(model: keras.Model) -> Callable[..., jax.Array]:
+    def logits_of(trainable: Values, others: Values, images: Any) -> jax.Array:
+        return model.stateless_call(trainable, others, images, training=False)[0].astype("float32")
+
+    return jax.jit(logits_of)
+
+
+def _values(model: keras.Model) -> tuple[list[keras.Variable], list[keras.Variable]]:
+    return model.trainable_variables, model.non_trainable_variables
 
 
 def _of_rank(folder: Path) -> Path:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from scaling_rules.errors import ZooError
@@ -70,7 +71,18 @@ class Trainer:
             self.bad = keras.Variable(-1, dtype="int64", trainable=False, name="bad")
             # Moving means and variances too, as the release of EfficientNet averages them.
             self.averages = [_copy(variable) for variable in _averaged(model)] if decay else []
-        self._step = tf.function(self._train_step)
+        compiled = tf.function(self._train_step)
+        # As tensors: of other values a graph would be traced for each.
+        self._step = lambda images, labels, *numbers: compiled(images, labels, *map(tf.constant, numbers))
+
+    def forward(self) -> Callable[[Any], None]:
+        """A pass over images of `distributed` as training makes it, which moves the statistics of batch norms alone."""
+
+        @tf.function
+        def forward(images: Any) -> None:
+            self.strategy.run(lambda images: self.model(images, training=True), (images,))
+
+        return forward
 
     def _train_step(self, images: Any, labels: Any, step: tf.Tensor, decay: tf.Tensor) -> tf.Tensor:
         def replica(images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
@@ -131,16 +143,16 @@ class Trainer:
         if self.step >= until:
             return
         with fused(self.model):
-            for images, labels in self._distributed(self.batches(self.step)):
+            for images, labels in self.distributed(self.batches(self.step)):
                 decay = self.decay(self.step) if self.decay else 0.0
-                step = tf.constant(self.step, tf.int64)
-                losses.append(self._step(images, labels, step, tf.constant(decay, tf.float32)))
+                losses.append(self._step(images, labels, np.int64(self.step), np.float32(decay)))
                 pictures += _count(images)
                 self.step += 1
                 last = self.step == until
                 saves = folder is not None and (last or (every > 0 and self.step % every == 0))
                 if last or saves or self.step % report_every == 0:
-                    mean = float(tf.reduce_mean(losses))  # waits for the steps, so the time is theirs
+                    # Waits for the steps, so the time is theirs.
+                    mean = float(np.mean([keras.ops.convert_to_numpy(loss) for loss in losses]))
                     self._check()
                     if report:
                         rate = pictures / (time.perf_counter() - start)
@@ -165,7 +177,8 @@ class Trainer:
                 "a lower learning rate, a longer warm-up or optimizer.clip_norm may help."
             )
 
-    def _distributed(self, batches: Iterable[Any]) -> Iterable[Any]:
+    def distributed(self, batches: Iterable[Any]) -> Iterable[Any]:
+        """Batches as the devices of the strategy take them."""
         if self.strategy.num_replicas_in_sync == 1 or not isinstance(batches, tf.data.Dataset):
             return batches
         return self.strategy.experimental_distribute_dataset(batches)
@@ -205,6 +218,29 @@ class Trainer:
         for name, variable in own.items():
             variable.assign(state.arrays[name])
         self.step = state.step
+
+
+latest = checkpoint.latest
+
+
+def process() -> tuple[int, int]:
+    """(number of this process, number of all)."""
+    return 0, 1
+
+
+def gathered(value: Any) -> list[Any]:
+    """What each process has, as JSON holds it."""
+    return [value]
+
+
+def answer_of(model: keras.Model) -> Callable[[Any], Any]:
+    """Images -> float32 logits, compiled, on this process's first device."""
+    return tf.function(lambda images: tf.cast(model(images, training=False), tf.float32), reduce_retracing=True)
+
+
+def teacher_of(model: keras.Model) -> Callable[[Any], Any]:
+    """Images of a step -> logits, where the step is computed."""
+    return lambda images: model(images, training=False)
 
 
 def _averaged(model: keras.Model) -> Sequence[keras.Variable]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -46,6 +47,20 @@ class Measured:
         """Percent."""
         return 100 * self.right5 / self.count
 
+    def __add__(self, other: Measured) -> Measured:
+        """Both together."""
+        pairs = [(getattr(self, each.name), getattr(other, each.name)) for each in dataclasses.fields(self)]
+        return Measured(self.classes, *(one + two for one, two in pairs[1:]))
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it, for `from_json`."""
+        return dataclasses.asdict(self) | {"right": self.right.tolist(), "pictures": self.pictures.tolist()}
+
+    @classmethod
+    def from_json(cls, told: dict[str, Any]) -> Measured:
+        """What `as_json` gave."""
+        return cls(**told | {key: np.array(told[key], np.int64) for key in ("right", "pictures")})
+
     def told(self) -> dict[str, Any]:
         """As JSON: accuracies in percent with their intervals; top-5 where there are more than five classes."""
         found: dict[str, Any] = {"count": self.count, "loss": self.loss, "top1": self.top1}
@@ -70,6 +85,14 @@ def measure(answer: Callable[[Any], Any], batches: Iterable[Any], classes: int) 
     without any are left out. Of equal logits a wrong class comes first, so that a model which says the same for all
     is never right. Raises ZooError where there is nothing to count, and for logits that are not finite.
     """
+    found = counted(answer, batches, classes)
+    if not found.count:
+        raise ZooError("there is no picture with a label to measure on.")
+    return found
+
+
+def counted(answer: Callable[[Any], Any], batches: Iterable[Any], classes: int) -> Measured:
+    """`measure` of what may be nothing: the share of one process."""
     found = Measured(classes, right=np.zeros(classes, np.int64), pictures=np.zeros(classes, np.int64))
     for images, labels, *_ in batches:
         logits, labels = np.asarray(answer(images), np.float64), np.asarray(labels)
@@ -94,6 +117,4 @@ def measure(answer: Callable[[Any], Any], batches: Iterable[Any], classes: int) 
             found.entropy += float((largest + np.log(np.exp(logits - largest[:, None]).sum(1)) - best).sum())
             found.pictures += np.bincount(labels, minlength=classes)
             found.right += np.bincount(labels[above == 0], minlength=classes)
-    if not found.count:
-        raise ZooError("there is no picture with a label to measure on.")
     return found

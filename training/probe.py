@@ -11,9 +11,10 @@ import numpy as np
 
 import zoo
 from scaling_rules.errors import ZooError
-from training import pipeline, results
+from training import checkpoint, pipeline, results
 from training.job import Job, build
 from training.measuring import measure
+from training.strategy import backend_loop
 
 STRENGTHS = tuple(10.0**power for power in range(-6, 1))
 """Of the penalty, strength / 2 * the sum of squared weights on features of unit variance; minival chooses."""
@@ -30,14 +31,14 @@ def probe(
     if not job.pretrained:
         raise ZooError(f"a probe needs features that were learned: give pretrained weights of {job.model}.")
     folder = Path(folder).expanduser()
-    if (before := results.earlier(folder, job)) is not None:
+    if (before := results.earlier(folder, job, checkpoint.latest(folder / "checkpoints"))) is not None:
         return before
     start = time.perf_counter()
     sources = [results.source_of(job, part, data_dir) for part in ("train", "minival", "test")]
     train, minival, _ = sources
     model, preprocessing = build(job, len(train.classes), 1)
     body = zoo.load(job.model, job.pretrained, num_classes=0, input_shape=model.input_shape[1])
-    answer = results.answer_of(body)
+    answer = backend_loop().answer_of(body)
     with pipeline.told():
         (x, y), (x_minival, y_minival) = (
             _features(answer, pipeline.eval_batches(source, preprocessing, results.MINIVAL_BATCH))

@@ -65,9 +65,15 @@ def say(text: str) -> None:
 
 
 @contextlib.contextmanager
-def bar(total: int, start: int, label: str) -> Iterator[Any]:
-    """A function that is given each `Told` and shows it, on standard error: moving on a terminal, else a line each."""
+def bar(total: int, start: int, label: str, quiet: bool = False) -> Iterator[Any]:
+    """A function that is given each `Told` and shows it, on standard error: moving on a terminal, else a line each.
+
+    quiet: nothing is shown.
+    """
     console = Console(stderr=True)
+    if quiet:
+        yield lambda told: None
+        return
     if not console.is_terminal:
 
         def line(told: Told) -> None:

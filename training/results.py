@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -23,12 +23,11 @@ from zoo.inspection import spec_of
 MINIVAL_BATCH = 64
 
 
-def earlier(folder: Path, job: Job) -> dict[str, Any] | None:
-    """The result of a folder, if this job ended there. Raises ZooError where another job's files are."""
+def earlier(folder: Path, job: Job, state: checkpoint.State | None) -> dict[str, Any] | None:
+    """The result of a folder, if this job ended there. Raises ZooError where another job's files, or state, are."""
     result: dict[str, Any] | None = None
     if (folder / "result.json").is_file():
         result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-    state = checkpoint.latest(folder / "checkpoints")
     theirs = result["job"] if result else state.told["job"] if state else None
     if theirs is not None:
         for key, ours in _flat(job.told()).items():
@@ -49,7 +48,7 @@ def _flat(told: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def cleared(folder: Path) -> None:
     """Remove what an earlier run left in a folder."""
-    for path in (*folder.glob("checkpoints/step-*.safetensors"), folder / "result.json", folder / "log.csv"):
+    for path in (*folder.glob("checkpoints/**/step-*.safetensors"), folder / "result.json", folder / "log.csv"):
         path.unlink(missing_ok=True)
 
 
@@ -59,11 +58,6 @@ def source_of(job: Job, part: str, data_dir: str | Path | None) -> datasets.Sour
         part = datasets.evaluation_split(job.dataset, data_dir)
         return datasets.open_source(job.dataset, part, data_dir=data_dir)
     return datasets.open_source(job.dataset, part, data_dir=data_dir, seed=job.seed, few=job.few, fold=job.fold)
-
-
-def answer_of(model: keras.Model) -> Callable[[Any], Any]:
-    """Images -> float32 logits, compiled."""
-    return tf.function(lambda images: tf.cast(model(images, training=False), tf.float32), reduce_retracing=True)
 
 
 def finished(

@@ -18,15 +18,16 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import tensorflow as tf
 
-from training import checkpoint, optimizer, pipeline, progress, recipe, results
+from training import optimizer, pipeline, progress, recipe, results
 from training.batch_norm import recalibrate
 from training.job import Job, build, loss_of, set_trainable, teacher_of
 from training.loop import Progress, Trainer
-from training.measuring import measure
+from training.measuring import Measured, counted
 from training.recipe import Recipe
 from training.schedule import ema_decay, learning_rate
+from training.strategy import Strategy, backend_loop, replicas_of
+from training.strategy import strategy as make_strategy
 
 RECALIBRATED = 100
 """Batches that `bn: recalibrate` averages over at most: one epoch, if that is less."""
@@ -37,7 +38,7 @@ def train(
     folder: str | Path,
     *,
     data_dir: str | Path | None = None,
-    strategy: tf.distribute.Strategy | None = None,
+    strategy: Strategy | None = None,
     resume: bool = True,
     eval_every: float = 1.0,
     checkpoint_every: int = 1000,
@@ -55,40 +56,55 @@ def train(
     with resume, a folder that holds another job.
     """
     folder = Path(folder).expanduser()
+    loop = backend_loop()
+    rank, processes = loop.process()
+    told = job.recipe
+    strategy = strategy or make_strategy()
+    replicas = replicas_of(strategy)
     if not resume:
         results.cleared(folder)
-    if (before := results.earlier(folder, job)) is not None:
+    files_of = folder / "checkpoints"
+    state = loop.latest(files_of)
+    # Asked of the first process, as the others need not see its disk.
+    before: dict[str, Any] | None = loop.gathered(results.earlier(folder, job, state))[0]
+    if before is not None:
         return before
-    told = job.recipe
-    strategy = strategy or tf.distribute.get_strategy()
     source, minival, test = (results.source_of(job, part, data_dir) for part in ("train", "minival", "test"))
+    classes = len(source.classes)
     steps_per_epoch = source.count / told.batch
     total = max(1, round(told.epochs * steps_per_epoch))
     keras.utils.set_random_seed(job.seed)
     with strategy.scope():
-        model, preprocessing = build(job, len(source.classes), strategy.num_replicas_in_sync)
-    size = model.input_shape[1]
+        model, preprocessing = build(job, classes, replicas)
     skipped: list[str] = []
-    batches = pipeline.train_batches(source, told, size, seed=job.seed, skipped=skipped, unreadable=unreadable)
-    files_of = folder / "checkpoints"
-    state = checkpoint.latest(files_of)
+    batches = pipeline.train_batches(
+        source,
+        told,
+        model.input_shape[1],
+        seed=job.seed,
+        shard=(rank, processes),
+        skipped=skipped,
+        unreadable=unreadable,
+    )
     kept: dict[str, Any] = {"job": job.told(), "threads": results.threads(), "seconds": 0.0, "phase": 0}
     if state:
         kept |= {key: state.told[key] for key in ("seconds", "phase")}
         _warn_of_threads(state.told["threads"])
-    results.write(folder / "recipe.yaml", recipe.dump(told))
-    log = progress.Log(folder, state.step if state else 0, tensorboard)
+    log = progress.Log(folder, state.step if state else 0, tensorboard) if rank == 0 else None
+    if log:
+        results.write(folder / "recipe.yaml", recipe.dump(told))
     started = time.perf_counter() - kept["seconds"]
-
-    answer = results.answer_of(model)
+    answer = loop.answer_of(model)
 
     def minival_of() -> dict[str, Any]:
-        prepared = pipeline.eval_batches(minival, preprocessing, results.MINIVAL_BATCH)
-        return measure(answer, prepared, len(source.classes)).told()
+        # Each process has its share, of which all know what came out.
+        prepared = pipeline.eval_batches(minival, preprocessing, results.MINIVAL_BATCH).shard(processes, rank)
+        parts = loop.gathered(counted(answer, prepared, classes).as_json())
+        return sum(map(Measured.from_json, parts[1:]), Measured.from_json(parts[0])).told()
 
     trainer = None
     phases = _phases(told, steps_per_epoch, total)
-    with pipeline.told(), progress.bar(total, state.step if state else 0, job.model) as show:
+    with pipeline.told(), progress.bar(total, state.step if state else 0, job.model, quiet=rank > 0) as show:
         for phase, (until, head_only) in enumerate(phases):
             if phase < kept["phase"]:
                 continue
@@ -101,35 +117,39 @@ def train(
 
                 def report(seen: Progress) -> None:
                     kept["seconds"] = time.perf_counter() - started
-                    log.write({"epoch": seen.step / steps_per_epoch, **dataclasses.asdict(seen)})
+                    if log:
+                        log.write({"epoch": seen.step / steps_per_epoch, **dataclasses.asdict(seen)})
                     show(seen)
 
                 trainer.run(stop, folder=files_of, every=checkpoint_every, told=kept, report=report)
                 row = {"step": trainer.step, "epoch": trainer.step / steps_per_epoch}
-                for name, _ in _candidates(trainer):
-                    found = minival_of()
+                for name in _candidates(trainer):
+                    seen = minival_of()
                     prefix = "minival" if name == "raw" else "minival_ema"
-                    row |= {f"{prefix}_top1": found["top1"], f"{prefix}_loss": found["loss"]}
-                log.write(row)
+                    row |= {f"{prefix}_top1": seen["top1"], f"{prefix}_loss": seen["loss"]}
+                if log:
+                    log.write(row)
         assert trainer is not None
-        found = {}
-        best: tuple[float, str, dict[str, Any]] | None = None
-        for name, _ in _candidates(trainer):
+        found, values = {}, {}
+        for name in _candidates(trainer):
             if told.bn == "recalibrate":
-                recalibrate(model, batches(0), min(RECALIBRATED, math.ceil(steps_per_epoch)))
+                count = min(RECALIBRATED, math.ceil(steps_per_epoch))
+                recalibrate(model, trainer.distributed(batches(0)), count, trainer.forward)
             found[name] = minival_of()
-            if best is None or found[name]["top1"] >= best[0]:
-                best = found[name]["top1"], name, {v.path: keras.ops.convert_to_numpy(v) for v in model.variables}
-    assert best is not None
-    for variable in model.variables:
-        variable.assign(best[2][variable.path])
-    result = results.finished(
-        job, model, folder, preprocessing, (source, minival, test), found, best[1], command, data_dir
-    )
-    result |= {"steps": total, "skipped": skipped, "seconds": round(time.perf_counter() - started, 1)}
-    result["machine"]["replicas"] = strategy.num_replicas_in_sync
-    results.write(folder / "result.json", json.dumps(result, indent=1) + "\n")
-    return result
+            values[name] = [keras.ops.convert_to_numpy(variable) for variable in model.variables]
+    chosen = max(found, key=lambda name: (found[name]["top1"], name == "ema"))
+    result: dict[str, Any] = {}
+    if rank == 0:
+        if replicas > 1:  # what is saved and measured lies on one device
+            model, _ = build(job, classes, 1)
+        for variable, value in zip(model.variables, values[chosen], strict=True):
+            variable.assign(value)
+        sources = (source, minival, test)
+        result = results.finished(job, model, folder, preprocessing, sources, found, chosen, command, data_dir)
+        result |= {"steps": total, "skipped": skipped, "seconds": round(time.perf_counter() - started, 1)}
+        result["machine"] |= {"replicas": replicas, "processes": processes}
+        results.write(folder / "result.json", json.dumps(result, indent=1) + "\n")
+    return loop.gathered(result)[0]
 
 
 def _phases(told: Recipe, steps_per_epoch: float, total: int) -> list[tuple[int, bool]]:
@@ -154,7 +174,7 @@ def _trainer(
     model: keras.Model,
     batches: Callable[[int], Any],
     steps_per_epoch: float,
-    strategy: tf.distribute.Strategy,
+    strategy: Strategy,
     before: Trainer | None,
 ) -> Trainer:
     """A trainer of what is trainable now; it goes on at the step, and with the average, of the one before."""
@@ -164,14 +184,15 @@ def _trainer(
         if told.precision == "mixed_float16":
             chosen = keras.optimizers.LossScaleOptimizer(chosen)
         teacher = teacher_of(job, model) if told.distill else None
-    trainer = Trainer(
+    loop = backend_loop()
+    trainer: Trainer = loop.Trainer(
         model,
         chosen,
         loss_of(told),
         batches,
         decay=(lambda step: ema_decay(step, ema.decay, ema.ramp)) if ema else None,
         accumulate=told.accumulate,
-        teach=(lambda images: teacher(images, training=False)) if teacher else None,
+        teach=loop.teacher_of(teacher) if teacher else None,
         strategy=strategy,
     )
     if before:
@@ -182,15 +203,15 @@ def _trainer(
     return trainer
 
 
-def _candidates(trainer: Trainer) -> Iterator[tuple[str, keras.Model]]:
-    """The model with its weights, 'raw', and then with their average, 'ema'; as it was afterwards."""
+def _candidates(trainer: Trainer) -> Iterator[str]:
+    """'raw' while the model has its weights, 'ema' while it has their average; it has its own again afterwards."""
     own = [(v, keras.ops.convert_to_numpy(v)) for v in trainer.model.variables]
-    yield "raw", trainer.model
+    yield "raw"
     for variable, value in own:
         variable.assign(value)
     if trainer.averages:
-        with trainer.averaged() as model:
-            yield "ema", model
+        with trainer.averaged():
+            yield "ema"
 
 
 def _warn_of_threads(theirs: int) -> None:

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import json
 import os
 import re
+from types import ModuleType
+from typing import TypeAlias
 
 import keras
 import tensorflow as tf
 
 from scaling_rules.errors import ZooError, shown, unknown
 
+Strategy: TypeAlias = tf.distribute.Strategy | keras.distribution.DataParallel
+
 NAMES = ("one", "mirrored", "tpu", "hosts")
 
 
 def strategy(
     name: str = "one", *, coordinator: str | None = None, hosts: int | None = None, host: int | None = None
-) -> tf.distribute.Strategy | keras.distribution.DataParallel:
+) -> Strategy:
     """What `training.loop.Trainer` takes on TensorFlow, and `training.jax_loop.Trainer` on JAX, as `strategy`.
 
     name: 'one' device; 'mirrored', all GPUs of this machine, or its logical CPU devices where it has none; 'tpu', the
@@ -62,6 +67,16 @@ def strategy(
         devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
         return tf.distribute.MirroredStrategy([device.name for device in devices])
     return tf.distribute.get_strategy()
+
+
+def backend_loop() -> ModuleType:
+    """`training.loop`, or `training.jax_loop` where Keras computes by JAX: both have the same names."""
+    return importlib.import_module("training.jax_loop" if keras.backend.backend() == "jax" else "training.loop")
+
+
+def replicas_of(made: Strategy) -> int:
+    """How many devices have a part of each batch."""
+    return made.num_replicas_in_sync if isinstance(made, tf.distribute.Strategy) else made.num_model_replicas
 
 
 def _hosts(coordinator: str | None, hosts: int | None, host: int | None) -> keras.distribution.DataParallel:
