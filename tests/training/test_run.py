@@ -15,7 +15,6 @@ import keras
 import numpy as np
 import pytest
 from PIL import Image
-from sklearn import datasets
 
 import zoo
 from scaling_rules.lower import stage_of
@@ -26,18 +25,6 @@ from training.run import train
 from zoo import publishing
 
 TINY = "mobilenet-v2-0.35x"
-
-
-@pytest.fixture(scope="session")
-def digits(tmp_path_factory):
-    """scikit-learn's digits as a folder: 1,437 pictures to train on, 360 to test on."""
-    root = tmp_path_factory.mktemp("data") / "digits"
-    found = datasets.load_digits()
-    for number, (pixels, label) in enumerate(zip(found.images, found.target, strict=True)):
-        folder = root / ("test" if number % 5 == 0 else "train") / str(label)
-        folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(np.uint8(pixels * 255 / 16)).convert("RGB").resize((16, 16)).save(folder / f"{number}.png")
-    return root
 
 
 @pytest.fixture(scope="module")
@@ -130,17 +117,6 @@ def start(digits, folder, *more):
 
 def digest(path):
     return {name: hashlib.sha256(array.tobytes()).hexdigest() for name, array in checkpoint.latest(path).arrays.items()}
-
-
-@pytest.fixture(scope="module")
-def few_digits(digits, tmp_path_factory):
-    """A tenth of the digits, so that two epochs are few steps."""
-    root = tmp_path_factory.mktemp("data") / "few"
-    for number, path in enumerate(sorted(digits.glob("*/*/*.png"))):
-        if number % 4 == 0:
-            (root / path.parent.relative_to(digits)).mkdir(parents=True, exist_ok=True)
-            os.link(path, root / path.relative_to(digits))
-    return root
 
 
 def test_killed_at_random_moments_it_ends_the_same(few_digits, tmp_path):
