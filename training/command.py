@@ -43,21 +43,22 @@ def run(own: flags.FlagValues, about: str, main: Callable[[list[str]], int]) -> 
     sys.exit(code)
 
 
-def define_training(own: flags.FlagValues, recipe: str | None, pretrained: str) -> None:
-    """Define the flags that train and finetune share, with these defaults."""
+def define_training(own: flags.FlagValues, recipe: str | None, pretrained: str, several: bool = False) -> None:
+    """Define the flags that all trainings share, with these defaults; several: for more than one network and seed."""
     string, integer = (functools.partial(make, flag_values=own) for make in (flags.DEFINE_string, flags.DEFINE_integer))
     number, boolean = (functools.partial(make, flag_values=own) for make in (flags.DEFINE_float, flags.DEFINE_bool))
-    string("model", None, "A name of the zoo; `zoo list` shows them.")
+    if not several:
+        string("model", None, "A name of the zoo; `zoo list` shows them.")
+        integer("seed", 0, "Of weights, order, augmentation and dropout.")
+        string("fold", None, "i/k: minival is the i-th of k parts of the training pictures.")
     string("dataset", None, "openmoji, a data set of TFDS (cifar100, oxford_flowers102 ...), or a folder of pictures.")
     string("recipe", recipe, "A name in training/recipes, or a YAML file.")
-    string("work_dir", None, "Where all files of the run go; default runs/MODEL-DATASET-SEED.")
+    string("work_dir", None, "Where all files of the run go; default runs/ and names of the flags.")
     flags.DEFINE_multi_string("set", [], "KEY=VALUE over the recipe's, as in learning_rate.peak=0.1.", flag_values=own)
     string("pretrained", pretrained, "Weights to start from: default, a tag, a file or folder, hf://owner/repo; empty "
            "for random ones.")  # fmt: skip
     string("data_dir", None, "Where TFDS keeps its data sets.")
-    integer("seed", 0, "Of weights, order, augmentation and dropout.")
     integer("few", None, "Train on so many pictures of each class.")
-    string("fold", None, "i/k: minival is the i-th of k parts of the training pictures.")
     flags.DEFINE_enum("strategy", "one", ["one", "mirrored", "tpu", "hosts"], "Devices; docs/training.md has commands.",
                       flag_values=own)  # fmt: skip
     string("coordinator", None, "ADDRESS:PORT of the first process, for --strategy=hosts.")
@@ -81,14 +82,26 @@ def train(own: flags.FlagValues, rest: list[str]) -> int:
             raise ZooError(f"give --{name}; --help shows more.")
     if rest:
         raise ZooError(f"unexpected {' '.join(rest)!r}: all is said by flags.")
+    folder = own.work_dir or f"runs/{Path(own.model).name}-{Path(own.dataset).name}-{own.seed}"
+    result = training(own, own.model, own.seed, own.fold, Path(folder), f"python -m {_module(own)}")
+    from training.strategy import backend_loop
+
+    if backend_loop().process()[0] == 0:
+        show(result, folder)
+    return 0
+
+
+def training(
+    own: flags.FlagValues, model: str, seed: int, fold: str | None, folder: Path, program: str
+) -> dict[str, Any]:
+    """Train one network, or fit a probe, as the flags say; what `training.run.train` returns."""
     from training import recipe
     from training.job import Job
 
     told = recipe.load(own.recipe, own.set)
     pretrained = {"": False, "default": True}.get(own.pretrained, own.pretrained)
-    job = Job(own.model, own.dataset, told, pretrained, own.seed, own.few, own.fold)
-    folder = own.work_dir or f"runs/{own.model}-{Path(own.dataset).name}-{own.seed}"
-    said = shlex.join(["python", "-m", _module(own), *sys.argv[1:]])
+    job = Job(model, own.dataset, told, pretrained, seed, own.few, fold)
+    said = f"{program} {shlex.join(sys.argv[1:])}"
     import tensorflow as tf
 
     if own.threads:
@@ -98,25 +111,22 @@ def train(own: flags.FlagValues, rest: list[str]) -> int:
     if "probe" in own and own.probe:
         from training.probe import probe
 
-        result = probe(job, folder, data_dir=own.data_dir, command=said)
-    else:
-        from training.run import train as run_training
-        from training.strategy import strategy
+        return probe(job, folder, data_dir=own.data_dir, command=said)
+    from training.run import train as run_training
+    from training.strategy import strategy
 
-        result = run_training(
-            job,
-            folder,
-            data_dir=own.data_dir,
-            strategy=strategy(own.strategy, coordinator=own.coordinator, hosts=own.hosts, host=own.host),
-            resume=own.resume,
-            eval_every=own.eval_every,
-            checkpoint_every=own.checkpoint_every,
-            unreadable=own.unreadable,
-            tensorboard=own.tensorboard,
-            command=said,
-        )
-    show(result, folder)
-    return 0
+    return run_training(
+        job,
+        folder,
+        data_dir=own.data_dir,
+        strategy=strategy(own.strategy, coordinator=own.coordinator, hosts=own.hosts, host=own.host),
+        resume=own.resume,
+        eval_every=own.eval_every,
+        checkpoint_every=own.checkpoint_every,
+        unreadable=own.unreadable,
+        tensorboard=own.tensorboard,
+        command=said,
+    )
 
 
 def show(result: dict[str, Any], folder: str) -> None:

@@ -13,11 +13,14 @@ import tensorflow as tf
 
 import zoo
 from scaling_rules.errors import ZooError, shown
+from scaling_rules.spec import NetworkSpec
 from training import datasets, folders, pipeline
 from training.data import decode_bytes, eval_transform
 from training.measuring import Measured, measure
+from training.strategy import backend_loop
 from weights import files, manifest, store
 from zoo import catalog
+from zoo.inspection import spec_of
 from zoo.prediction import class_names
 
 IMAGENET = {"imagenet2012": "imagenet1k-val", "imagenet2012_real": "imagenet1k-real", "imagenet_v2": "imagenet1k-v2"}
@@ -35,6 +38,7 @@ class Evaluation(NamedTuple):
     claimed: dict[str, dict[str, float]]
     classes: Sequence[str]
     measured: Measured
+    network: NetworkSpec
 
     def told(self) -> dict[str, Any]:
         """As JSON."""
@@ -82,10 +86,11 @@ def evaluate(
     answer: Callable[[Any], Any]
     if engine == "keras":
         model = zoo.load(name, True)
-        record, count, answer = zoo.record_of(model), model.output_shape[-1], model.predict_on_batch
+        record, network, answer = zoo.record_of(model), spec_of(model), backend_loop().answer_of(model)
     else:
         answer = loaded = zoo.load(name, True, engine=engine)
-        record, count = zoo.record_of(loaded), loaded.spec.classes
+        record, network = zoo.record_of(loaded), loaded.spec
+    count = network.classes
     classes = class_names(record, count)
     if str(data) == REAL:
         dataset, split, batches = IMAGENET[REAL], "validation", _real(record["preprocessing"], data_dir, batch)
@@ -104,7 +109,7 @@ def evaluate(
     claimed: dict[str, dict[str, float]] = {}
     for each in record.get("claimed", ()):
         claimed.setdefault(each["dataset"], {})[each["metric"]] = each["value"]
-    return Evaluation(name, dataset, split, claimed, classes, measured)
+    return Evaluation(name, dataset, split, claimed, classes, measured, network)
 
 
 def matched(theirs: Sequence[str], ours: Sequence[str], imagenet: bool) -> list[int]:

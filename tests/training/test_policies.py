@@ -36,7 +36,7 @@ EXACT = {
             lambda image, bits=bits: policies.posterize(image, tf.constant(bits)),
             lambda image, bits=bits: ImageOps.posterize(pil(image), bits),
         )
-        for bits in range(9)
+        for bits in range(1, 9)
     },
     **{
         f"solarize {threshold}": (
