@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import logging
-import os
 import shlex
 import sys
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from typing import Any
 from absl import flags
 
 from scaling_rules.errors import ZooError
+from zoo.quiet import without_chatter
 
 HELP = {"-h", "-help", "--help", "-helpshort", "--helpshort", "-helpfull", "--helpfull"}
 
@@ -21,18 +21,22 @@ HELP = {"-h", "-help", "--help", "-helpshort", "--helpshort", "-helpfull", "--he
 def run(own: flags.FlagValues, about: str, main: Callable[[list[str]], int]) -> None:
     """Parse the command line with these flags (and --flagfile=FILE), give the rest to `main`, exit with its answer.
 
-    about: the module's docstring, printed with the flags for --help. TensorFlow must not be imported yet: its log is
-    silenced here.
+    about: the module's docstring, printed with the flags for --help. TensorFlow must not be imported yet: what it
+    says of itself is kept back here.
     """
     if HELP & set(sys.argv[1:]):
         print(f"{about.strip()}\n\nFlags, also from a file with --flagfile=FILE:\n{_flags(own)}")
         sys.exit(0)
-    name = f"python -m {main.__module__}" if main.__module__ != "__main__" else f"python {sys.argv[0]}"
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    spec = sys.modules["__main__"].__spec__
+    name = f"python -m {spec.name}" if spec else f"python {sys.argv[0]}"
     logging.basicConfig(format="%(message)s")
     logging.getLogger("zoo").setLevel(logging.INFO)
     try:
         rest = own(sys.argv)
+        with without_chatter():
+            import tensorflow as tf
+
+            tf.constant(0)  # starts what else would speak up later
         code = main(rest[1:])
     except (flags.Error, ZooError) as error:
         print(f"{name}: {' '.join(str(error).split())}", file=sys.stderr)

@@ -22,6 +22,7 @@ from weights import files, manifest, store
 from zoo import catalog
 from zoo.inspection import spec_of
 from zoo.prediction import class_names
+from zoo.sources import is_place, opened
 
 IMAGENET = {"imagenet2012": "imagenet1k-val", "imagenet2012_real": "imagenet1k-real", "imagenet_v2": "imagenet1k-v2"}
 """The data sets of TFDS that results of ImageNet weights are stated on, as records name them."""
@@ -84,32 +85,37 @@ def evaluate(
     cannot be read.
     """
     answer: Callable[[Any], Any]
+    source = None if str(data) == REAL else _open(data, split, data_dir)  # a wrong name is said before weights are read
     if engine == "keras":
         model = zoo.load(name, True)
         record, network, answer = zoo.record_of(model), spec_of(model), backend_loop().answer_of(model)
     else:
         answer = loaded = zoo.load(name, True, engine=engine)
         record, network = zoo.record_of(loaded), loaded.spec
-    count = network.classes
-    classes = class_names(record, count)
-    if str(data) == REAL:
+    classes = class_names(record, network.classes)
+    if source is None:
         dataset, split, batches = IMAGENET[REAL], "validation", _real(record["preprocessing"], data_dir, batch)
     else:
-        source = _open(data, split, data_dir)
         to = np.array(matched(source.classes, classes, record["classes"] == "imagenet-1k"))
         made = pipeline.eval_batches(source, record["preprocessing"], batch)
         batches = ((images, to[labels.numpy()]) for images, labels, _ in made)
         whole = record["classes"] == "imagenet-1k" and len(source.classes) == 1000 and source.count == 50_000
-        dataset = (
-            IMAGENET["imagenet2012" if whole else source.name] if whole or source.name in IMAGENET else source.name
-        )
-        split = source.split
+        known = "imagenet2012" if whole else source.name
+        dataset, split = IMAGENET.get(known, known), source.split
     with pipeline.told():
-        measured = measure(answer, batches, count)
+        measured = measure(answer, batches, network.classes)
     claimed: dict[str, dict[str, float]] = {}
-    for each in record.get("claimed", ()):
+    for each in _stated(name).get("claimed", ()):
         claimed.setdefault(each["dataset"], {})[each["metric"]] = each["value"]
     return Evaluation(name, dataset, split, claimed, classes, measured, network)
+
+
+def _stated(name: str) -> dict[str, Any]:
+    """The record with what is claimed, which does not travel with a model."""
+    if not is_place(name):
+        return manifest.record(*catalog.split(name))
+    file, _ = opened(name)
+    return (file.config.record if file.config else None) or {}
 
 
 def matched(theirs: Sequence[str], ours: Sequence[str], imagenet: bool) -> list[int]:

@@ -23,7 +23,7 @@ def is_place(given: object, names: Container[str] = ()) -> bool:
     return looks_so or Path(given).exists()
 
 
-def _opened(place: str | os.PathLike[str]) -> tuple[files.File, str]:
+def opened(place: str | os.PathLike[str]) -> tuple[files.File, str]:
     """What is at a path or in a hub repository, and how to call it."""
     text = os.fspath(place)
     if not text.startswith("hf:"):
@@ -40,7 +40,7 @@ def _opened(place: str | os.PathLike[str]) -> tuple[files.File, str]:
 
 def at_place(spec: NetworkSpec | None, place: str | os.PathLike[str], strict: bool) -> store.Weights:
     """The weights at a place for a network; where a bare file fits another dialect, the error names that."""
-    file, label = _opened(place)
+    file, label = opened(place)
     try:
         return store.fitted(spec, file, strict=strict)
     except ZooError as error:

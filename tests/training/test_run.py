@@ -23,6 +23,7 @@ from training.datasets import open_source
 from training.job import Job, build, loss_of, set_trainable
 from training.run import train
 from zoo import publishing
+from zoo.sources import opened
 
 TINY = "mobilenet-v2-0.35x"
 
@@ -74,8 +75,8 @@ def test_what_was_seen_on_the_way(learned):
 def test_it_can_be_published(learned, tmp_path):
     _, folder, result = learned
     publishing.publish(folder / "model", str(tmp_path / "public"), license="mit")
-    model = zoo.load(str(tmp_path / "public"))
-    (top1,) = [each for each in zoo.record_of(model)["measured"] if each["metric"] == "top1"]
+    record = opened(tmp_path / "public")[0].config.record
+    (top1,) = [each for each in record["measured"] if each["metric"] == "top1"]
     assert top1["value"] == result["test"]["top1"]
     assert top1["samples"] == 360
     assert "MACs" in (tmp_path / "public" / "README.md").read_text()
