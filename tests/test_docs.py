@@ -1,6 +1,8 @@
 """The documentation is what the data says, and its links and commands lead somewhere."""
 
+import importlib
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +11,7 @@ import pytest
 from markdown_it import MarkdownIt
 
 import zoo
+from training import recipe
 from zoo import cli, registry
 
 TREE = Path(__file__).parents[1]
@@ -40,6 +43,21 @@ def test_commands_and_functions_exist(page):
         assert name in zoo.__all__, name
     for target in re.findall(r"^make (\w+)", text, re.MULTILINE):
         assert re.search(rf"^{target}:", (TREE / "Makefile").read_text(), re.MULTILINE), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_of_training_have_such_flags(page):
+    text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+    for module, told in re.findall(r"python -m training\.(\w+) (-.*|\w\S* -.*)", text):
+        found = importlib.import_module(f"training.{module}").FLAGS
+        arguments = shlex.split(re.split('[`"]', told)[0].rstrip("'"), comments=True)
+        for argument in arguments:
+            if argument.startswith("--"):
+                name = argument[2:].partition("=")[0]
+                assert name in found or name.removeprefix("no") in found, argument
+        for argument in arguments:
+            if argument.startswith("--recipe="):
+                recipe.load(argument.partition("=")[2])
 
 
 def test_the_models_page_has_every_name():
