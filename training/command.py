@@ -21,8 +21,7 @@ HELP = {"-h", "-help", "--help", "-helpshort", "--helpshort", "-helpfull", "--he
 def run(own: flags.FlagValues, about: str, main: Callable[[list[str]], int]) -> None:
     """Parse the command line with these flags (and --flagfile=FILE), give the rest to `main`, exit with its answer.
 
-    about: the module's docstring, printed with the flags for --help. TensorFlow must not be imported yet: what it
-    says of itself is kept back here.
+    about: the module's docstring, printed with the flags for --help.
     """
     if HELP & set(sys.argv[1:]):
         print(f"{about.strip()}\n\nFlags, also from a file with --flagfile=FILE:\n{_flags(own)}")
@@ -33,10 +32,6 @@ def run(own: flags.FlagValues, about: str, main: Callable[[list[str]], int]) -> 
     logging.getLogger("zoo").setLevel(logging.INFO)
     try:
         rest = own(sys.argv)
-        with without_chatter():
-            import tensorflow as tf
-
-            tf.constant(0)  # starts what else would speak up later
         code = main(rest[1:])
     except (flags.Error, ZooError) as error:
         print(f"{name}: {' '.join(str(error).split())}", file=sys.stderr)
@@ -86,6 +81,7 @@ def train(own: flags.FlagValues, rest: list[str]) -> int:
             raise ZooError(f"give --{name}; --help shows more.")
     if rest:
         raise ZooError(f"unexpected {' '.join(rest)!r}: all is said by flags.")
+    start(own.threads, own.deterministic)
     folder = own.work_dir or f"runs/{Path(own.model).name}-{Path(own.dataset).name}-{own.seed}"
     result = training(own, own.model, own.seed, own.fold, Path(folder), f"python -m {_module(own)}")
     from training.strategy import backend_loop
@@ -93,6 +89,18 @@ def train(own: flags.FlagValues, rest: list[str]) -> int:
     if backend_loop().process()[0] == 0:
         show(result, folder)
     return 0
+
+
+def start(threads: int | None = None, deterministic: bool = False) -> None:
+    """Start TensorFlow without what it says of itself. It takes the number of threads at no other time."""
+    with without_chatter():
+        import tensorflow as tf
+
+        if threads:
+            tf.config.threading.set_intra_op_parallelism_threads(threads)
+        if deterministic:
+            tf.config.experimental.enable_op_determinism()
+        tf.constant(0)
 
 
 def training(
@@ -106,12 +114,6 @@ def training(
     pretrained = {"": False, "default": True}.get(own.pretrained, own.pretrained)
     job = Job(model, own.dataset, told, pretrained, seed, own.few, fold)
     said = f"{program} {shlex.join(sys.argv[1:])}"
-    import tensorflow as tf
-
-    if own.threads:
-        tf.config.threading.set_intra_op_parallelism_threads(own.threads)
-    if own.deterministic:
-        tf.config.experimental.enable_op_determinism()
     if "probe" in own and own.probe:
         from training.probe import probe
 

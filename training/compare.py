@@ -36,8 +36,11 @@ def main(rest: list[str]) -> int:
     folder = Path(FLAGS.work_dir or f"runs/compare-{Path(FLAGS.dataset).name}").expanduser()
     rows: list[dict[str, Any]] = []
     failed = False
-    from training import results
+    command.start(FLAGS.threads, FLAGS.deterministic)
+    from training import recipe, results
 
+    if not FLAGS.evaluate:
+        recipe.load(FLAGS.recipe, FLAGS.set)  # what is wrong there is wrong for all
     for model in models:
         for seed in seeds:
             try:

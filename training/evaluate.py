@@ -36,6 +36,7 @@ def main(names: list[str]) -> int:
     """Measure one network."""
     if len(names) != 1 or not FLAGS.data:
         raise ZooError("give one NAME[.TAG], folder or hf://owner/repo, and --data; --help shows more.")
+    command.start()
     from training.evaluation import evaluate, write
 
     found = evaluate(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -14,10 +15,13 @@ import numpy as np
 from scaling_rules.errors import ZooError, shown, unknown
 from scaling_rules.spec import NetworkSpec, spec_from_dict
 from zoo import memory, metadata
+from zoo.processor import INT8, features
 from zoo.quiet import without_chatter
 
 if TYPE_CHECKING:
     from zoo.prediction import Prediction
+
+log = logging.getLogger("zoo")
 
 FORMATS = {"openvino": "openvino", "litert": "litert", "onnxruntime": "onnx"}
 """Engine -> the format of its files; in the order of what is fastest on most processors (docs/performance.md)."""
@@ -185,6 +189,12 @@ def open_file(
     except Exception as error:  # each engine has exceptions of its own for a file it cannot read
         raise ZooError(f"{path}: {name} cannot run it: {shown(error, 300)}") from None
     stored = told["precision"]
+    if kind == "openvino" and told.get("int8", {}).get("processors") == "vnni" and not INT8 & features():
+        log.warning(
+            "zoo: %s was made on a processor with VNNI instructions; this one has none, its int8 sums overflow and "
+            "answers are wrong: export the network here, which then runs anywhere.",
+            path,
+        )
     return Engine(
         run, told, name=name, precision=stored if stored == "int8" else precision, threads=threads, batch=batch
     )

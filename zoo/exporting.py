@@ -232,4 +232,5 @@ def _write_openvino(
             converted = quantizing.openvino_int8(converted, given.samples(shape[0]))
     save(data)
     if given:
-        save(data | {"int8": quantizing.change(model, engines.open_file(path), given)})
+        changed = quantizing.change(model, engines.open_file(path), given)
+        save(data | {"int8": changed | {"processors": quantizing.processors()}})

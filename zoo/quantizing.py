@@ -15,7 +15,7 @@ import numpy as np
 
 from scaling_rules.errors import ZooError
 from scaling_rules.spec import NetworkSpec
-from zoo import images, metadata
+from zoo import images, metadata, processor
 from zoo.prediction import class_names
 from zoo.preprocessing import at_size, preprocess
 
@@ -94,10 +94,11 @@ def _labels(some: Sequence[Any], spec: NetworkSpec, record: dict[str, Any] | Non
 def openvino_int8(network: Any, samples: list[np.ndarray]) -> Any:
     """An OpenVINO network with int8 weights and maps, but for depthwise convolutions, by ranges of the samples.
 
-    These have few weights a channel and lose most: docs/performance.md has what. The overflow
-    fix is for processors before VNNI, and costs all others half of the weights' range.
+    These have few weights a channel and lose most: docs/performance.md has what. On a processor whose sums of bytes
+    overflow, weights use half of their range, which costs accuracy: `processors`.
     """
     nncf = metadata.needs("nncf", "int8")
+    fix = nncf.OverflowFix.DISABLE if processors() == "vnni" else nncf.OverflowFix.ENABLE
     logging.getLogger("nncf").setLevel(logging.ERROR)
     with contextlib.redirect_stdout(io.StringIO()):  # a progress bar
         return nncf.quantize(
@@ -105,8 +106,13 @@ def openvino_int8(network: Any, samples: list[np.ndarray]) -> Any:
             nncf.Dataset(samples),
             subset_size=len(samples),
             ignored_scope=nncf.IgnoredScope(types=["GroupConvolution"], validate=False),
-            advanced_parameters=nncf.AdvancedQuantizationParameters(overflow_fix=nncf.OverflowFix.DISABLE),
+            advanced_parameters=nncf.AdvancedQuantizationParameters(overflow_fix=fix),
         )
+
+
+def processors() -> str:
+    """Which run OpenVINO's int8 that is made here: 'all', or 'vnni', those whose sums of bytes do not overflow."""
+    return "vnni" if processor.INT8 & processor.features() else "all"
 
 
 def litert_int8(path: Path, samples: list[np.ndarray]) -> None:

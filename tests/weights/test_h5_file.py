@@ -64,7 +64,7 @@ def test_what_keras_writes(tmp_path, name):
         same(tensors, model)
         assert layers == tuple(layer.name for layer in model.layers)
     if name == "EfficientNetB0":
-        assert "rescaling" in layers
+        assert any(layer.startswith("rescaling") for layer in layers)  # numbered, where a test made one before
         assert tensors["normalization/count"].dtype == np.int64
         assert tensors["block1a_dwconv/kernel"].shape == (3, 3, 32, 1)
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 import zoo
-from zoo import cli, metadata, quantizing
+from zoo import cli, engines, metadata, processor, quantizing
 from zoo.exporting import export
 from zoo.prediction import class_names
 
@@ -71,6 +71,23 @@ def test_the_photographs_are_seen_as_they_are(suffix, model, folder, photos, tmp
     assert [answer[0].index for answer in ours] == [answer[0].index for answer in theirs]
     for mine, other in zip(ours, theirs, strict=True):
         assert len({one.index for one in mine} & {one.index for one in other}) >= 3
+
+
+def test_a_file_for_vnni_warns_on_other_processors(tmp_path, monkeypatch, caplog):
+    plain = zoo.build("resnet-20")
+    pixels = np.random.default_rng(0).integers(0, 256, (12, 32, 32, 3)).astype(np.float32)
+    for flags, expected in (({"avx2"}, "all"), ({"avx2", "avx512_vnni"}, "vnni")):
+        monkeypatch.setattr(processor, "features", lambda flags=flags: flags)
+        monkeypatch.setattr(engines, "features", lambda: {"avx2"})
+        caplog.clear()
+        path = export(plain, tmp_path / f"{expected}.xml", precision="int8", calibration=pixels)
+        assert metadata.read(path)["int8"]["processors"] == expected
+        zoo.load(path)
+        assert ("has none, its int8 sums overflow" in caplog.text) == (expected == "vnni")
+        monkeypatch.setattr(engines, "features", lambda: {"avx_vnni"})
+        caplog.clear()
+        zoo.load(path)
+        assert not caplog.text
 
 
 def test_pixels_without_a_record(tmp_path):

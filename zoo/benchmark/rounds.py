@@ -17,6 +17,7 @@ from importlib import metadata as packages
 from pathlib import Path
 from typing import Any
 
+from zoo import processor
 from zoo.benchmark import latencies
 from zoo.benchmark.worker import Job
 
@@ -172,11 +173,9 @@ def _race(
 def machine(libraries: Iterable[str]) -> dict[str, Any]:
     """What the figures were taken on: processor, its number of cores, memory in GB, versions of what is installed."""
     try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-        flags = set((re.search(r"flags\s*:\s*(.+)", text) or [""] * 2)[1].split())
         memory = int(re.search(r"MemTotal:\s+(\d+)", Path("/proc/meminfo").read_text(encoding="ascii"))[1]) / 1e6  # type: ignore[index]
     except OSError:
-        flags, memory = set(), 0.0
+        memory = 0.0
     versions = {}
     for library in libraries:
         try:
@@ -185,7 +184,9 @@ def machine(libraries: Iterable[str]) -> dict[str, Any]:
             continue
     return {
         "processor": latencies.processor(),
-        "features": sorted(flags & {"avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8"}),
+        "features": sorted(
+            processor.features() & {"avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8"}
+        ),
         "cores": os.cpu_count(),
         "memory_gb": round(memory),
         "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
