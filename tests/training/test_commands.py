@@ -83,7 +83,7 @@ def test_bad_input(few_digits, tmp_path, module, arguments, message):
 def test_flags_from_a_file_and_a_comparison(few_digits, tmp_path):
     """Two networks and two seeds by a flag file; then one that cannot be, which is named."""
     (tmp_path / "digits.flags").write_text(
-        f"--dataset={few_digits}\n--recipe=digits\n--set=epochs=0.5\n--seeds=0,1\n--threads=1\n--work_dir=runs\n"
+        f"--dataset={few_digits}\n--recipe=digits\n--set=epochs=1\n--seeds=0,1\n--threads=1\n--work_dir=runs\n"
     )
     models = "--models=resnet-20,mobilenet-v2-0.35x"
     done = run("compare", "--flagfile=digits.flags", models, cwd=tmp_path)

@@ -39,7 +39,7 @@ def test_mirrored_is_one_whatever_the_number_of_devices(few_digits, tmp_path):
         from training.strategy import strategy
 
         data, folder, name = sys.argv[1:]
-        sets = ["epochs=0.5", "batch=32", "sync_batch_norm=true", "ema={decay: 0.8}", "bn=" + sys.argv[3].split()[1]]
+        sets = ["epochs=1", "batch=64", "sync_batch_norm=true", "ema={decay: 0.8}", "bn=" + sys.argv[3].split()[1]]
         job = Job("resnet-20", data, recipe.load("digits", sets))
         made = strategy(name.split()[0])
         result = train(job, folder, strategy=made)
