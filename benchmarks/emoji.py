@@ -3,7 +3,7 @@
 python benchmarks/emoji.py --data=../shared/datasets/emoji --runs=runs/emoji [--only=TEXT] [--threads=1]
 
 A job is a configuration and a seed. Its result is appended when it ends; one whose result is there is not run again,
-and one that was stopped goes on from its last checkpoint. Settings were chosen on minival: docs/results/emoji-pilot.jsonl.
+and one that was stopped goes on from its last checkpoint. Settings are those of docs/results/emoji-pilot.jsonl.
 """
 
 from __future__ import annotations

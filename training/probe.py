@@ -11,7 +11,7 @@ import numpy as np
 
 import zoo
 from scaling_rules.errors import ZooError
-from training import checkpoint, pipeline, results
+from training import checkpoint, pipeline, recipe, results
 from training.job import Job, build
 from training.measuring import measure
 from training.strategy import backend_loop
@@ -56,6 +56,7 @@ def probe(
     values = zoo.variables(model)
     values["head.classifier.dense.kernel"].assign(kernel / scale[:, None])
     values["head.classifier.dense.bias"].assign(bias - (mean / scale) @ kernel)
+    results.write(folder / "recipe.yaml", recipe.dump(job.recipe))
     result = results.finished(
         job,
         model,
