@@ -55,7 +55,7 @@ class Evaluation(NamedTuple):
                 "split": self.split,
                 "metric": metric,
                 "value": told[metric],
-                "interval": list(told[f"{metric}_interval"]),
+                "interval": told[f"{metric}_interval"],
                 "samples": told["count"],
                 "command": command,
                 "date": f"{date.today():%Y-%m-%d}",

@@ -64,9 +64,9 @@ class Measured:
     def told(self) -> dict[str, Any]:
         """As JSON: accuracies in percent with their intervals; top-5 where there are more than five classes."""
         found: dict[str, Any] = {"count": self.count, "loss": self.loss, "top1": self.top1}
-        found["top1_interval"] = interval(self.right1, self.count)
+        found["top1_interval"] = list(interval(self.right1, self.count))
         if self.classes > 5:
-            found |= {"top5": self.top5, "top5_interval": interval(self.right5, self.count)}
+            found |= {"top5": self.top5, "top5_interval": list(interval(self.right5, self.count))}
         return found
 
 

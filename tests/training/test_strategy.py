@@ -23,42 +23,52 @@ def test_one_device():
     assert backend_loop().gathered({"a": 1}) == [{"a": 1}]
 
 
-def test_mirrored_is_one_whatever_the_number_of_devices(few_digits, tmp_path):
-    """The whole training on two logical processors, its batch norms synchronised, against one: the same network."""
-    script = textwrap.dedent(
-        """
-        import json, os, sys
-        os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-        import tensorflow as tf
-        tf.config.set_logical_device_configuration(
-            tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
-        )
-        from training import recipe
-        from training.job import Job
-        from training.run import train
-        from training.strategy import strategy
-
-        data, folder, name = sys.argv[1:]
-        sets = ["epochs=1", "batch=64", "sync_batch_norm=true", "ema={decay: 0.8}", "bn=" + sys.argv[3].split()[1]]
-        job = Job("resnet-20", data, recipe.load("digits", sets))
-        made = strategy(name.split()[0])
-        result = train(job, folder, strategy=made)
-        print(json.dumps(result["machine"]))
-        """
+TWO = textwrap.dedent(
+    """
+    import json, os, sys
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    import keras, numpy as np, tensorflow as tf
+    tf.config.set_logical_device_configuration(
+        tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
     )
-    for bn in ("train", "recalibrate"):
-        machines, weights = [], []
-        for kind in ("mirrored", "one"):
-            folder = tmp_path / f"{kind}-{bn}"
-            command = [sys.executable, "-c", script, str(few_digits), str(folder), f"{kind} {bn}"]
-            done = subprocess.run(command, capture_output=True, text=True, timeout=400)
-            assert done.returncode == 0, done.stderr[-3000:]
-            machines.append(json.loads(done.stdout.splitlines()[-1])["replicas"])
-            weights.append(zoo.load(str(folder / "model"), True).variables)
-        assert machines == [2, 1]
-        for two, one in zip(*weights, strict=True):
-            largest = float(keras.ops.max(keras.ops.abs(one)))
-            assert float(keras.ops.max(keras.ops.abs(two - one))) <= 1e-4 * max(1.0, largest), one.path
+    import zoo
+    from training import recipe
+    from training.job import Job, build
+    from training.run import train
+    from training.strategy import strategy
+
+    data, folder = sys.argv[1:]
+    sets = ["epochs=1", "batch=256", "ema={decay: 0.5}", "learning_rate.peak=0.001", "learning_rate.warmup_epochs=0"]
+    job = Job("resnet-20", data, recipe.load("digits", [*sets, "sync_batch_norm=true", "bn=recalibrate"]))
+    results = [train(job, f"{folder}/{name}", strategy=strategy(name)) for name in ("mirrored", "one")]
+    keras.utils.set_random_seed(job.seed)
+    values = [[np.asarray(v) for v in m.variables] for m in (
+        *(zoo.load(f"{folder}/{name}/model", True) for name in ("mirrored", "one")), build(job, 10, 1)[0]
+    )]
+    norm = np.linalg.norm
+    found = {
+        "machines": [result["machine"]["replicas"] for result in results],
+        "steps": [result["steps"] for result in results],
+        "apart": max(float(norm(two - one) / norm(one - old)) for two, one, old in zip(*values) if norm(one - old)),
+    }
+    print(json.dumps(found))
+    """
+)
+
+
+def test_two_devices_are_one(few_digits, tmp_path):
+    """A whole training of one step on two logical processors and on one: what each variable has moved by.
+
+    Within 5 %, for Keras' synchronised batch norm computes a variance as a difference of two means, and the stem's
+    gradient is what is left of large sums. With sync_batch_norm=false it was 68 %.
+    """
+    command = [sys.executable, "-c", TWO, str(few_digits), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=400)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["machines"] == [2, 1]
+    assert found["steps"] == [1, 1]
+    assert found["apart"] < 0.05
 
 
 def test_tpu_by_a_stand_in(monkeypatch):
