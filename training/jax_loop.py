@@ -40,6 +40,8 @@ class Trainer(loop.Trainer):
     until all have started it.
     """
 
+    whole = "int32"
+
     def __init__(
         self,
         model: keras.Model,
@@ -56,8 +58,8 @@ class Trainer(loop.Trainer):
         super().__init__(
             model, optimizer, loss, batches, decay=decay, accumulate=accumulate, teach=teach, strategy=strategy
         )
-        everywhere = jax.NamedSharding(strategy.device_mesh.backend_mesh, jax.P())
-        self._compiled = jax.jit(self._stateless_step, donate_argnums=0, out_shardings=everywhere)
+        self._everywhere = jax.NamedSharding(strategy.device_mesh.backend_mesh, jax.P())
+        self._compiled = jax.jit(self._stateless_step, donate_argnums=0, out_shardings=self._everywhere)
         self._step = self._jax_step
 
     def _jax_step(self, images: jax.Array, labels: Any, step: Any, decay: Any) -> jax.Array:
@@ -71,6 +73,8 @@ class Trainer(loop.Trainer):
             [self.bad],
         )
         values = tuple([variable.value for variable in group] for group in groups)
+        # What was assigned since the last step may lie elsewhere, for which all would be compiled anew.
+        values = jax.device_put(values, self._everywhere)
         values, loss = self._compiled(values, images, labels, np.int32(step), np.float32(decay))
         for group, changed in zip(groups, values, strict=True):
             for variable, value in zip(group, changed, strict=True):
@@ -126,12 +130,12 @@ class Trainer(loop.Trainer):
         def changed(trainable: Values, others: Values, images: jax.Array) -> Values:
             return self.model.stateless_call(trainable, others, images, training=True)[1]
 
-        everywhere = jax.NamedSharding(self.strategy.device_mesh.backend_mesh, jax.P())
-        compiled = jax.jit(changed, out_shardings=everywhere)
+        compiled = jax.jit(changed, out_shardings=self._everywhere)
 
         def forward(images: jax.Array) -> None:
             others = self.model.non_trainable_variables
             values = [[v.value for v in group] for group in (self.model.trainable_variables, others)]
+            values = jax.device_put(values, self._everywhere)
             for variable, value in zip(others, compiled(*values, images), strict=True):
                 variable.assign(value)
 

@@ -50,6 +50,9 @@ class Trainer:
     and the optimizer must have been made.
     """
 
+    whole = "int64"
+    """Type of a step's number."""
+
     def __init__(
         self,
         model: keras.Model,
@@ -68,7 +71,7 @@ class Trainer:
         self.step = 0
         with self.strategy.scope():
             optimizer.build(model.trainable_variables)
-            self.bad = keras.Variable(-1, dtype="int64", trainable=False, name="bad")
+            self.bad = keras.Variable(-1, dtype=self.whole, trainable=False, name="bad")
             # Moving means and variances too, as the release of EfficientNet averages them.
             self.averages = [_copy(variable) for variable in _averaged(model)] if decay else []
         compiled = tf.function(self._train_step)

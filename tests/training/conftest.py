@@ -29,3 +29,18 @@ def few_digits(digits, tmp_path_factory):
             (root / path.parent.relative_to(digits)).mkdir(parents=True, exist_ok=True)
             os.link(path, root / path.relative_to(digits))
     return root
+
+
+@pytest.fixture(scope="session")
+def crops(photos, tmp_path_factory):
+    """Squares of 32 pixels out of photographs: four classes, 152 to train on and 40 to test on."""
+    root, rng = tmp_path_factory.mktemp("data") / "crops", np.random.default_rng(0)
+    for name in ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg"):
+        image = Image.open(photos / name).convert("RGB")
+        for number in range(48):
+            side = int(rng.integers(100, 250))
+            left, top = (int(rng.integers(0, length - side)) for length in image.size)
+            folder = root / ("test" if number % 5 == 0 else "train") / name.split(".")[0]
+            folder.mkdir(parents=True, exist_ok=True)
+            image.crop((left, top, left + side, top + side)).resize((32, 32)).save(folder / f"{number}.png")
+    return root
