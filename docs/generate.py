@@ -13,6 +13,7 @@ from zoo import catalog, references, registry
 sys.path.insert(0, str(Path(__file__).parent))  # `python -P` leaves it out
 
 from performance_tables import performance
+from training_tables import training
 
 HERE = Path(__file__).parent
 
@@ -168,6 +169,7 @@ PAGES = {
     "compound.md": compound,
     "benchmarks.md": benchmarks,
     "performance.md": performance,
+    "training.md": training,
 }
 
 

@@ -15,7 +15,7 @@ def _read(name: str) -> dict[str, Any]:
     return json.loads((HERE.parent / "benchmarks" / name).read_text(encoding="utf-8"))
 
 
-def _table(head: str, rows: Iterable[Sequence[Any]]) -> str:
+def table(head: str, rows: Iterable[Sequence[Any]]) -> str:
     """A table whose first line is `head`; columns after the first are numbers, but for those that begin with '<'."""
     columns = head.split("|")
     marks = ["---" if column.startswith("<") or not index else "---:" for index, column in enumerate(columns)]
@@ -53,7 +53,7 @@ def _targets(found: dict[str, Any]) -> str:
             stated = " / ".join(f"{target:g}" for target in targets) if targets[0] is not None else ""
             verdict = " / ".join("short" if each else "met" for each in short)
             rows.append((name, label, *map(_spread, both), stated, verdict))
-    return _table("network|<ours is x as fast as|batch 16|batch 1|target|<", rows)
+    return table("network|<ours is x as fast as|batch 16|batch 1|target|<", rows)
 
 
 def _who(found: dict[str, Any]) -> str:
@@ -67,7 +67,7 @@ def _who(found: dict[str, Any]) -> str:
                 rows.append(
                     (name, row["variant"], f"{row['ms']:.1f}", f"{one['ms']:.2f}", f"{row['peak_mb']:.0f}", spent)
                 )
-    return _table("network|<who|ms, batch 16|ms, batch 1|peak MB, batch 16|import + build + first call, s", rows)
+    return table("network|<who|ms, batch 16|ms, batch 1|peak MB, batch 16|import + build + first call, s", rows)
 
 
 def _headline(found: dict[str, Any]) -> str:
@@ -81,7 +81,7 @@ def _headline(found: dict[str, Any]) -> str:
         )
         for pair in part["between"]
     ]
-    return _table("who|B1, 240 px, ms|ResNet-152, 224 px, ms|B1 is x as fast", rows)
+    return table("who|B1, 240 px, ms|ResNet-152, 224 px, ms|B1 is x as fast", rows)
 
 
 def _training(found: dict[str, Any]) -> str:
@@ -89,7 +89,7 @@ def _training(found: dict[str, Any]) -> str:
         (row["name"], row["variant"], f"{row['ms']:.0f}", f"{16000 / row['ms']:.1f}", f"{row['peak_mb']:.0f}")
         for row in found["training"]["results"]
     ]
-    return _table("network|<who|ms a step of 16|pictures/s|peak MB", rows)
+    return table("network|<who|ms a step of 16|pictures/s|peak MB", rows)
 
 
 def _scale(part: dict[str, Any], what: str, key: str) -> str:
@@ -100,7 +100,7 @@ def _scale(part: dict[str, Any], what: str, key: str) -> str:
         first = name if key == "params" else value
         each = [by[label, value, name] for label in labels]
         rows.append((first, *(f"{row['ms']:.1f} ms, {row['peak_mb']:.0f} MB" for row in each)))
-    return _table("|".join([what, *(label.removeprefix("zoo ") for label in labels)]), rows)
+    return table("|".join([what, *(label.removeprefix("zoo ") for label in labels)]), rows)
 
 
 def _one_picture(found: dict[str, Any]) -> str:
@@ -110,7 +110,7 @@ def _one_picture(found: dict[str, Any]) -> str:
     for name, own in seconds.items():
         low, middle, high = quantiles([b / a for a, b in zip(own, plain, strict=True)], n=4, method="inclusive")
         rows.append((name, f"{median(own):.2f}", f"{middle:.1f} ({low:.1f} to {high:.1f})"))
-    return _table("engine|s, start of Python included|x as fast", rows)
+    return table("engine|s, start of Python included|x as fast", rows)
 
 
 def _folder(found: dict[str, Any]) -> str:
@@ -119,7 +119,7 @@ def _folder(found: dict[str, Any]) -> str:
          f"{row['peak_mb']:.0f}")
         for row in found["folder"]["rows"]
     ]  # fmt: skip
-    return _table("pictures|<engine|s|pictures/s|peak MB", rows)
+    return table("pictures|<engine|s|pictures/s|peak MB", rows)
 
 
 def _precision() -> str:
@@ -130,7 +130,7 @@ def _precision() -> str:
         same = f"{100 * row['same_first']:.1f}"
         rows.append((row["engine"], row["weights"], row["other layers"], accuracy, same, *times))
     head = "engine|<weights|<computed in|accuracy, %|same first class, %|x as fast, batch 1|x, batch 16"
-    return _table(head, rows)
+    return table(head, rows)
 
 
 def _ablation() -> str:
@@ -142,7 +142,7 @@ def _ablation() -> str:
         )
         for row in _read("precision.json")["ablation"]
     ]
-    return _table("depthwise in|<overflow fix|mean error, % of the largest logit|same first class, %|accuracy, %", rows)
+    return table("depthwise in|<overflow fix|mean error, % of the largest logit|same first class, %|accuracy, %", rows)
 
 
 def _forms() -> str:
@@ -153,7 +153,7 @@ def _forms() -> str:
         (form, *(_spread(by[form, engine]) for engine in engines))
         for form in dict.fromkeys(row["form"] for row in found)
     ]
-    return _table("|".join(["EfficientNet-B0", *engines]), rows)
+    return table("|".join(["EfficientNet-B0", *engines]), rows)
 
 
 def _profile() -> str:
@@ -163,12 +163,11 @@ def _profile() -> str:
          *(f"{100 * share:.0f} %" for share in row["shares"].values()))
         for row in rows
     ]  # fmt: skip
-    return _table("|".join(["network", "<precision", "batch", *rows[0]["shares"]]), body)
+    return table("|".join(["network", "<precision", "batch", *rows[0]["shares"]]), body)
 
 
 def performance() -> str:
-    """docs/performance.md with each of its tables written anew between its marks; the words are written by hand."""
-    text = (HERE / "performance.md").read_text(encoding="utf-8")
+    """docs/performance.md with each of its tables written anew."""
     found = _read("runtime.json")
     where = found["resnet-50"]["machine"]
     versions = ", ".join(f"{name} {version}" for name, version in where["versions"].items())
@@ -190,8 +189,14 @@ def performance() -> str:
         "forms": _forms(),
         "profile": _profile(),
     }
-    for name, table in tables.items():
+    return written("performance.md", tables)
+
+
+def written(page: str, tables: dict[str, str]) -> str:
+    """The text of a page with its tables between their marks; the words around them are written by hand."""
+    text = (HERE / page).read_text(encoding="utf-8")
+    for name, rows in tables.items():
         begin, end = f"<!-- {name}: written by docs/generate.py -->", f"<!-- end of {name} -->"
         before, _, rest = text.partition(begin)
-        text = f"{before}{begin}\n\n{table}\n\n{end}{rest.partition(end)[2]}"
+        text = f"{before}{begin}\n\n{rows}\n\n{end}{rest.partition(end)[2]}"
     return text

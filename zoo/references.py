@@ -30,7 +30,8 @@ PAPERS = (
 
 
 @lru_cache
-def _results() -> list[dict[str, Any]]:
+def published() -> list[dict[str, Any]]:
+    """Return all published results in the order of the file; `model` is None for a network that is not here."""
     text = Path(__file__).with_name("references.json").read_text(encoding="utf-8")
     return json.loads(text)["results"]
 
@@ -47,7 +48,7 @@ def results(name: str) -> list[dict[str, Any]]:
     Each has label, dataset, metric, value (percent unless the metric says otherwise), params_m and macs_m
     (millions), resolution, source and paper, None for what the source does not state; some have std and note.
     """
-    found = [dict(row) for row in _results() if row["model"] == name]
+    found = [dict(row) for row in published() if row["model"] == name]
     return sorted(found, key=lambda row: row["paper"] is None)
 
 
