@@ -69,10 +69,9 @@ def build(job: Job, classes: int, replicas: int) -> tuple[keras.Model, dict[str,
             # On JAX a batch is one array, and its batch norms are over all of it anyhow.
             several = replicas > 1 and keras.backend.backend() == "tensorflow"
             layer.synchronized = told.sync_batch_norm and several
-    if told.evaluate:
-        return model, dataclasses.asdict(told.evaluate)
-    if record:
-        return model, at_size(record["preprocessing"], (size, size))
+    stated = dataclasses.asdict(told.evaluate) if told.evaluate else record["preprocessing"] if record else None
+    if stated:  # with another `resolution`, as much of the picture is seen as before
+        return model, at_size(stated, (size, size))
     return model, {"resize": round(size / 0.875), "crop": size, "interpolation": told.interpolation}
 
 

@@ -163,6 +163,15 @@ def test_what_is_frozen_stays(digits):
     assert {variable.path.split("/")[-2] for variable in model.trainable_variables} == {"head.classifier.dense"}
 
 
+def test_another_resolution_sees_as_much_of_the_picture():
+    told = recipe.load("small", ["resolution=32"])
+    model, found = build(Job("resnet-20", "x", told), 10, 1)
+    assert model.input_shape == (None, 32, 32, 3)
+    assert (found["resize"], found["crop"], found["interpolation"]) == (32, 32, "bicubic")
+    told = recipe.load("small", ["resolution=112", "evaluate={resize: 256, crop: 224, interpolation: bilinear}"])
+    assert build(Job("resnet-20", "x", told), 10, 1)[1]["resize"] == 128
+
+
 def test_zero_gamma_makes_residual_blocks_pass_their_input():
     """Every block with a shortcut of the same shape gives back what it gets: relu of it, in a ResNet."""
     job = Job("resnet-50", "x", recipe.load("digits", ["zero_gamma=true"]))
