@@ -21,11 +21,14 @@ COLUMNS = (
 
 
 class Log:
-    """log.csv, a row whenever something is told. What a resumed run had told after its checkpoint is taken out."""
+    """log.csv, a row whenever something is told. What a resumed run had told after its checkpoint is taken out.
+
+    So is what it had measured at it, as it measures there again.
+    """
 
     def __init__(self, folder: Path, step: int, tensorboard: bool) -> None:
         self.path = folder / "log.csv"
-        rows = [row for row in read(folder) if row["step"] <= step]
+        rows = [row for row in read(folder) if row["step"] < step or (row["step"] == step and "loss" in row)]
         folder.mkdir(parents=True, exist_ok=True)
         with self.path.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, COLUMNS)

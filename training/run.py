@@ -110,10 +110,11 @@ def train(
                 continue
             set_trainable(model, told, head_only)
             trainer = _trainer(job, model, batches, steps_per_epoch, strategy, trainer)
-            if state and state.told["phase"] == phase:
+            resumed = state is not None and state.told["phase"] == phase
+            if state and resumed:
                 trainer.restore(state)
             kept["phase"] = phase
-            for stop in _stops(trainer.step, until, eval_every * steps_per_epoch):
+            for stop in _stops(trainer.step, until, eval_every * steps_per_epoch, resumed):
 
                 def report(seen: Progress) -> None:
                     kept["seconds"] = time.perf_counter() - started
@@ -158,14 +159,17 @@ def _phases(told: Recipe, steps_per_epoch: float, total: int) -> list[tuple[int,
     return [*([(head, True)] if head else []), (total, False)]
 
 
-def _stops(start: int, until: int, every: float) -> Iterator[int]:
-    """Steps after `start` to measure at: the multiples of `every`, and the last."""
-    multiple = math.floor(start / every) + 1 if every else 0
-    while every and round(multiple * every) < until:
-        if round(multiple * every) > start:
-            yield round(multiple * every)
+def _stops(start: int, until: int, every: float, resumed: bool) -> Iterator[int]:
+    """Steps after `start` to measure at: the multiples of `every`, and the last; `start` too where a run is resumed.
+
+    For it may have been killed between its checkpoint and what it would have measured there.
+    """
+    multiple = max(1, math.floor(start / every))
+    while (stop := round(multiple * every)) < until:
+        if stop > start or (stop == start and resumed):
+            yield stop
         multiple += 1
-    if until > start:
+    if until > start or resumed:
         yield until
 
 
