@@ -60,7 +60,7 @@ def build(job: Job, classes: int, replicas: int) -> tuple[keras.Model, dict[str,
     if told.zero_gamma and not job.pretrained:
         _zero_gamma(model)
     if job.pretrained:
-        # Drawn at random as for ImageNet's 1000 classes, a new classifier begins with a loss of 6 nats on 9 classes,
+        # Drawn as the network's own is, a new classifier of few classes begins with a loss far above that of a guess,
         # and its gradients spoil what was learned. BiT's release begins with zeros, too.
         for path in zoo.report(model).new:
             zoo.variables(model)[path].assign(0 * zoo.variables(model)[path])

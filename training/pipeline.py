@@ -94,10 +94,13 @@ def train_batches(
     return batches
 
 
-def eval_batches(source: Source, preprocessing: dict[str, Any], batch: int) -> tf.data.Dataset:
+def eval_batches(
+    source: Source, preprocessing: dict[str, Any], batch: int, shard: tuple[int, int] = (0, 1)
+) -> tf.data.Dataset:
     """All pictures in order: (images float32 (n, crop, crop, 3) in [0, 255], labels int64 (n,), numbers int64 (n,)).
 
-    n is `batch`, in the last one what is left. preprocessing: a weight record's, as `data.eval_transform` takes it.
+    n is `batch`, in the last one what is left. shard (i, k): only every k-th picture, from the i-th on. preprocessing: a
+    weight record's, as `data.eval_transform` takes it.
 
     Raises ZooError when it is invalid. The data set raises, for `told`, what cannot be read or has no valid label: an
     accuracy over part of the pictures would be another number.
@@ -114,7 +117,8 @@ def eval_batches(source: Source, preprocessing: dict[str, Any], batch: int) -> t
     def finish(images: tf.Tensor, labels: tf.Tensor, numbers: tf.Tensor, good: tf.Tensor) -> tuple[tf.Tensor, ...]:
         return *_mended(images, labels, numbers, good, len(source.classes), tell), numbers
 
-    data = source.stored(None, 0).map(read, num_parallel_calls=tf.data.AUTOTUNE)
+    index, processes = shard
+    data = source.stored(None, 0).shard(processes, index).map(read, num_parallel_calls=tf.data.AUTOTUNE)
     return data.batch(batch).map(finish).prefetch(2)
 
 

@@ -98,7 +98,7 @@ def train(
 
     def minival_of() -> dict[str, Any]:
         # Each process has its share, of which all know what came out.
-        prepared = pipeline.eval_batches(minival, preprocessing, results.MINIVAL_BATCH).shard(processes, rank)
+        prepared = pipeline.eval_batches(minival, preprocessing, results.MINIVAL_BATCH, (rank, processes))
         parts = loop.gathered(counted(answer, prepared, classes).as_json())
         return sum(map(Measured.from_json, parts[1:]), Measured.from_json(parts[0])).told()
 

@@ -1,9 +1,13 @@
 """scikit-learn's digits as folders of pictures: real data that is there without a network."""
 
+import json
 import os
+from contextlib import ExitStack
+from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 from PIL import Image
 from sklearn import datasets
 
@@ -44,3 +48,26 @@ def crops(photos, tmp_path_factory):
             folder.mkdir(parents=True, exist_ok=True)
             image.crop((left, top, left + side, top + side)).resize((32, 32)).save(folder / f"{number}.png")
     return root
+
+
+@pytest.fixture
+def pretend(tmp_path):
+    """Make (name, counts of splits, examples) random pictures with a TFDS data set's features, under `tmp_path`.
+
+    Beside mock_data it makes what TFDS would have written of the splits' sizes. It ends with the test.
+    """
+    with ExitStack() as until_the_end:
+
+        def pretend(name, counts, examples):
+            builder = tfds.builder(name, data_dir=tmp_path)
+            folder = Path(builder.data_path)
+            folder.mkdir(parents=True)
+            builder.info.features.save_config(str(folder))
+            splits = [{"name": s, "shardLengths": [str(n)], "numBytes": "1000"} for s, n in counts.items()]
+            told = {"name": builder.name, "version": str(builder.version), "fileFormat": "tfrecord", "splits": splits}
+            if builder.builder_config:
+                told["configName"] = builder.builder_config.name
+            (folder / "dataset_info.json").write_text(json.dumps(told))
+            until_the_end.enter_context(tfds.testing.mock_data(num_examples=examples, data_dir=str(tmp_path)))
+
+        yield pretend

@@ -136,6 +136,14 @@ def test_mixup_mixes_pictures_as_it_mixes_labels(folder):
 # -- what cannot be read
 
 
+def test_processes_share_what_is_measured(noise):
+    source, told = open_source(noise, "train"), {"resize": 8, "crop": 8, "interpolation": "bilinear"}
+    parts = [[int(n) for *_, some in eval_batches(source, told, 3, (rank, 3)) for n in some] for rank in range(3)]
+    whole = [int(n) for *_, some in eval_batches(source, told, 5) for n in some]
+    assert parts == [whole[rank::3] for rank in range(3)]
+    assert len(whole) == source.count
+
+
 @pytest.fixture
 def damaged(folder, tmp_path):
     """The 50 pictures with a damaged one and an empty one."""

@@ -1,11 +1,8 @@
 """Every recipe makes three steps with the network it is for, at 64 pixels, on data with its data set's features."""
 
-import json
-
 import keras
 import numpy as np
 import pytest
-import tensorflow_datasets as tfds
 
 from training import pipeline, recipe, results, run
 from training.batch_norm import fused
@@ -28,7 +25,6 @@ OWN = {
     "digits": ("mobilenet-v2-0.35x", None),
 }
 
-PICTURES = {"imagenet2012": 1_281_167, "cifar10": 50_000, "oxford_flowers102": 2040}
 SPLITS = {"imagenet2012": {"train": 1_281_167}, "cifar10": {"train": 50_000, "test": 10_000}} | {
     "oxford_flowers102": {"train": 1020, "validation": 1020, "test": 6149}
 }
@@ -39,21 +35,13 @@ def test_no_recipe_is_left_out():
 
 
 @pytest.fixture
-def data(request, tmp_path, few_digits):
+def data(request, tmp_path, few_digits, pretend):
     """Where the data set is, as (name or folder, data_dir): of TFDS, random pictures with its features."""
     name = OWN[request.param][1]
     if name is None:
-        yield str(few_digits), None
-        return
-    builder = tfds.builder(name, data_dir=tmp_path)
-    folder = tmp_path / name / str(builder.version)
-    folder.mkdir(parents=True)
-    splits = [{"name": s, "shardLengths": [str(n)], "numBytes": "1000"} for s, n in SPLITS[name].items()]
-    builder.info.features.save_config(str(folder))
-    told = {"name": name, "version": str(builder.version), "fileFormat": "tfrecord", "splits": splits}
-    (folder / "dataset_info.json").write_text(json.dumps(told))
-    with tfds.testing.mock_data(num_examples=24, data_dir=str(tmp_path)):
-        yield name, tmp_path
+        return str(few_digits), None
+    pretend(name, SPLITS[name], 24)
+    return name, tmp_path
 
 
 @pytest.mark.parametrize(("name", "data"), [(name, name) for name in OWN], indirect=["data"])
