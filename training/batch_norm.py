@@ -74,7 +74,7 @@ def recalibrate(
 ) -> None:
     """Set each moving mean and variance to its average over `count` batches, with nothing dropped.
 
-    make: gives the pass that moves them, `Trainer.forward`; the batches are those of `Trainer.distributed`. Each layer
+    make: gives the pass that moves them, `Trainer.forward`; the batches are those of `Trainer.stream`. Each layer
     sees what the layers before it, normalised by the batch, give: the statistics are those of training.
     Raises ZooError where the data ends before.
     """

@@ -53,10 +53,19 @@ class Trainer(loop.Trainer):
         accumulate: int = 1,
         teach: Callable[[jax.Array], jax.Array] | None = None,
         strategy: keras.distribution.DataParallel | None = None,
+        guarded: Callable[[int], Iterable[tuple[Any, Any]]] | None = None,
     ) -> None:
         strategy = strategy or keras.distribution.DataParallel(devices=keras.distribution.list_devices()[:1])
         super().__init__(
-            model, optimizer, loss, batches, decay=decay, accumulate=accumulate, teach=teach, strategy=strategy
+            model,
+            optimizer,
+            loss,
+            batches,
+            decay=decay,
+            accumulate=accumulate,
+            teach=teach,
+            strategy=strategy,
+            guarded=guarded,
         )
         self._everywhere = jax.NamedSharding(strategy.device_mesh.backend_mesh, jax.P())
         self._compiled = jax.jit(self._stateless_step, donate_argnums=0, out_shardings=self._everywhere)

@@ -20,7 +20,7 @@ import numpy as np
 import tensorflow as tf
 
 from scaling_rules.errors import ZooError
-from training import checkpoint
+from training import checkpoint, pipeline
 from training.batch_norm import fused
 from training.checkpoint import State
 
@@ -43,11 +43,11 @@ class Progress:
 class Trainer:
     """A model on its way: its optimizer, its average, how many steps it has made.
 
-    batches(step): an iterable over (images, labels) from that step on, the same whenever it is asked for. decay: of the
-    average by step, None for no average. accumulate: parts that each replica's share of a batch is computed in, one
-    after the other, for less memory; their gradients are averaged. teach(images): a teacher's logits, which the loss
-    then gets with the labels, as (labels, logits). Variables are made here, under `strategy`, in whose scope the model
-    and the optimizer must have been made.
+    batches(step): an iterable over (images, labels) from that step on, the same whenever it is asked for. guarded:
+    gives them from the first on that `batches` fails at. decay: of the average by step, None for no average. accumulate:
+    parts that each replica's share of a batch is computed in, one after the other, for less memory; their gradients
+    are averaged. teach(images): a teacher's logits, which the loss then gets with the labels, as (labels, logits).
+    Variables are made here, under `strategy`, in whose scope the model and the optimizer must have been made.
     """
 
     whole = "int64"
@@ -64,8 +64,10 @@ class Trainer:
         accumulate: int = 1,
         teach: Callable[[tf.Tensor], tf.Tensor] | None = None,
         strategy: tf.distribute.Strategy | None = None,
+        guarded: Callable[[int], Iterable[tuple[Any, Any]]] | None = None,
     ) -> None:
-        self.model, self.optimizer, self.loss, self.batches, self.decay = model, optimizer, loss, batches, decay
+        self.model, self.optimizer, self.loss, self.decay = model, optimizer, loss, decay
+        self.batches, self.guarded = batches, guarded or batches
         self.accumulate, self.teach = accumulate, teach
         self.strategy = strategy or tf.distribute.get_strategy()
         self.step = 0
@@ -146,7 +148,7 @@ class Trainer:
         if self.step >= until:
             return
         with fused(self.model):
-            for images, labels in self.distributed(self.batches(self.step)):
+            for images, labels in self.stream(self.step):
                 decay = self.decay(self.step) if self.decay else 0.0
                 losses.append(self._step(images, labels, np.int64(self.step), np.float32(decay)))
                 pictures += _count(images)
@@ -179,6 +181,12 @@ class Trainer:
                 f"the loss of step {step} is not a finite number: nothing after the last checkpoint before it is kept; "
                 "a lower learning rate, a longer warm-up or optimizer.clip_norm may help."
             )
+
+    def stream(self, step: int) -> Iterator[tuple[Any, Any]]:
+        """Batches from `step` on, as the devices of the strategy take them."""
+        return pipeline.steady(
+            lambda step: self.distributed(self.batches(step)), lambda step: self.distributed(self.guarded(step)), step
+        )
 
     def distributed(self, batches: Iterable[Any]) -> Iterable[Any]:
         """Batches as the devices of the strategy take them."""

@@ -11,7 +11,7 @@ import contextlib
 import logging
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,9 @@ log = logging.getLogger("zoo")
 Tell = Callable[[np.ndarray, np.ndarray, np.ndarray], np.int64]
 """(numbers, labels, whether each could be read) of a batch with something wrong -> 0, or ZooError."""
 
+Attempt = Callable[[Callable[[tf.Tensor], tf.Tensor], tf.Tensor, tuple[int, int, int]], tuple[tf.Tensor, tf.Tensor]]
+"""(prepare, what is stored of a picture, shape) -> (the picture, whether it could be read)."""
+
 
 def train_batches(
     source: Source,
@@ -39,6 +42,7 @@ def train_batches(
     unreadable: float = 0.01,
     skipped: list[str] | None = None,
     deterministic: bool = True,
+    guarded: bool = True,
 ) -> Callable[[int], tf.data.Dataset]:
     """batches(step): from that step on, without end, (images, labels), the same whenever it is asked for.
 
@@ -49,7 +53,8 @@ def train_batches(
 
     A picture that cannot be read or decoded is replaced by the next good one of its process's batch. Its name is logged
     and appended to `skipped`. `unreadable`: the share of the source's pictures that may be so.
-    deterministic=False: pictures may come in another order, when that is faster.
+    deterministic=False: pictures may come in another order, when that is faster. guarded=False: the same batches for
+    half the work, but one with such a picture raises tf.errors.OpError: `steady` joins the two.
 
     Raises ZooError for a batch that n does not divide. The data set raises the errors that `told` makes a ZooError of:
     too many unreadable pictures, naming the first; a batch without a readable one; a label out of range.
@@ -63,12 +68,13 @@ def train_batches(
     rows = batch // processes
     prepare = augment.make(recipe.augment, size, recipe.interpolation)
     tell = _teller(source, unreadable, [] if skipped is None else skipped)
+    attempt = _attempt if guarded else _trust
     augment_seed, mix_seed = (int(word) for word in np.random.SeedSequence(seed).generate_state(2) >> 1)
 
     def read(epoch: tf.Tensor, stored: tf.Tensor, label: tf.Tensor, number: tf.Tensor) -> tuple[tf.Tensor, ...]:
         of_epoch = tf.stack([augment_seed, tf.cast(epoch, tf.int32)])
         key = tf.random.experimental.stateless_fold_in(of_epoch, tf.cast(number, tf.int32), alg="philox")
-        image, good = _attempt(lambda stored: prepare(_bytes(source, stored), key), stored, (size, size, 3))
+        image, good = attempt(lambda stored: prepare(_bytes(source, stored), key), stored, (size, size, 3))
         return image, label, number, good
 
     def finish(step: tf.Tensor, row: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, tf.Tensor]:
@@ -96,30 +102,49 @@ def train_batches(
 
 def eval_batches(
     source: Source, preprocessing: dict[str, Any], batch: int, shard: tuple[int, int] = (0, 1)
-) -> tf.data.Dataset:
+) -> Iterator[tuple[tf.Tensor, tf.Tensor, tf.Tensor]]:
     """All pictures in order: (images float32 (n, crop, crop, 3) in [0, 255], labels int64 (n,), numbers int64 (n,)).
 
-    n is `batch`, in the last one what is left. shard (i, k): only every k-th picture, from the i-th on. preprocessing: a
-    weight record's, as `data.eval_transform` takes it.
+    n is `batch`, in the last one what is left. shard (i, k): only every k-th picture, from the i-th on.
+    preprocessing: a weight record's, as `data.eval_transform` takes it.
 
-    Raises ZooError when it is invalid. The data set raises, for `told`, what cannot be read or has no valid label: an
+    Raises ZooError when it is invalid. Iterating raises, for `told`, what cannot be read or has no valid label: an
     accuracy over part of the pictures would be another number.
     """
     transform = eval_transform(preprocessing)
-    crop = preprocessing["crop"]
+    shape = (preprocessing["crop"], preprocessing["crop"], 3)
     tell = _teller(source, 0.0, [])
-
-    def read(stored: tf.Tensor, label: tf.Tensor, number: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        shape = (crop, crop, 3)
-        image, good = _attempt(lambda stored: transform(decode_bytes(_bytes(source, stored))), stored, shape)
-        return image, label, number, good
-
-    def finish(images: tf.Tensor, labels: tf.Tensor, numbers: tf.Tensor, good: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        return *_mended(images, labels, numbers, good, len(source.classes), tell), numbers
-
     index, processes = shard
-    data = source.stored(None, 0).shard(processes, index).map(read, num_parallel_calls=tf.data.AUTOTUNE)
-    return data.batch(batch).map(finish).prefetch(2)
+
+    def made(step: int, attempt: Attempt) -> tf.data.Dataset:
+        def read(stored: tf.Tensor, label: tf.Tensor, number: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            image, good = attempt(lambda stored: transform(decode_bytes(_bytes(source, stored))), stored, shape)
+            return image, label, number, good
+
+        def finish(images: tf.Tensor, labels: tf.Tensor, numbers: tf.Tensor, good: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            return *_mended(images, labels, numbers, good, len(source.classes), tell), numbers
+
+        data = source.stored(None, 0).shard(processes, index).skip(step * batch)
+        return data.map(read, num_parallel_calls=tf.data.AUTOTUNE).batch(batch).map(finish).prefetch(2)
+
+    return steady(lambda step: made(step, _trust), lambda step: made(step, _attempt))
+
+
+def steady(
+    quick: Callable[[int], Iterable[Any]], guarded: Callable[[int], Iterable[Any]], start: int = 0
+) -> Iterator[Any]:
+    """The batches quick(start); where one cannot be had, guarded(its step) and all after it.
+
+    A guard around each picture takes 2 ms of a core, more than decoding one of ImageNet's; most data sets have none
+    that needs it.
+    """
+    step = start
+    try:
+        for batch in quick(step):
+            yield batch
+            step += 1
+    except tf.errors.OpError:
+        yield from guarded(step)
 
 
 @contextlib.contextmanager
@@ -143,13 +168,20 @@ def _attempt(
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """(prepare(stored), True), or (zeros, False) where that fails.
 
-    Graphs have no try, but a data set can leave out what failed: here one of a single picture, which takes 0.2 ms of a
-    core. Around the whole pipeline it would hide the errors of all that comes before.
+    Graphs have no try, but a data set can leave out what failed: here one of a single picture. Around the whole
+    pipeline it would hide the errors of all that comes before.
     """
     done = tf.data.Dataset.from_tensors(stored).map(lambda stored: (prepare(stored), True)).ignore_errors()
     failed = tf.data.Dataset.from_tensors((tf.zeros((1, 1, 3)), False))
     image, good = done.concatenate(failed).take(1).get_single_element()
     return tf.ensure_shape(tf.cond(good, lambda: image, lambda: tf.zeros(shape)), shape), good
+
+
+def _trust(
+    prepare: Callable[[tf.Tensor], tf.Tensor], stored: tf.Tensor, shape: tuple[int, int, int]
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """(prepare(stored), True), and the error where that fails."""
+    return tf.ensure_shape(prepare(stored), shape), tf.constant(True)
 
 
 def _mended(

@@ -77,14 +77,18 @@ def train(
     with strategy.scope():
         model, preprocessing = build(job, classes, replicas)
     skipped: list[str] = []
-    batches = pipeline.train_batches(
-        source,
-        told,
-        model.input_shape[1],
-        seed=job.seed,
-        shard=(rank, processes),
-        skipped=skipped,
-        unreadable=unreadable,
+    batches, guarded = (
+        pipeline.train_batches(
+            source,
+            told,
+            model.input_shape[1],
+            seed=job.seed,
+            shard=(rank, processes),
+            skipped=skipped,
+            unreadable=unreadable,
+            guarded=guard,
+        )
+        for guard in (False, True)
     )
     kept: dict[str, Any] = {"job": job.told(), "threads": results.threads(), "seconds": 0.0, "phase": 0}
     if state:
@@ -109,7 +113,7 @@ def train(
             if phase < kept["phase"]:
                 continue
             set_trainable(model, told, head_only)
-            trainer = _trainer(job, model, batches, steps_per_epoch, strategy, trainer)
+            trainer = _trainer(job, model, batches, guarded, steps_per_epoch, strategy, trainer)
             resumed = state is not None and state.told["phase"] == phase
             if state and resumed:
                 trainer.restore(state)
@@ -135,7 +139,7 @@ def train(
         for name in _candidates(trainer):
             if told.bn == "recalibrate":
                 count = min(RECALIBRATED, math.ceil(steps_per_epoch))
-                recalibrate(model, trainer.distributed(batches(0)), count, trainer.forward)
+                recalibrate(model, trainer.stream(0), count, trainer.forward)
             found[name] = minival_of()
             values[name] = [keras.ops.convert_to_numpy(variable) for variable in model.variables]
     chosen = max(found, key=lambda name: (found[name]["top1"], name == "ema"))
@@ -177,6 +181,7 @@ def _trainer(
     job: Job,
     model: keras.Model,
     batches: Callable[[int], Any],
+    guarded: Callable[[int], Any] | None,
     steps_per_epoch: float,
     strategy: Strategy,
     before: Trainer | None,
@@ -198,6 +203,7 @@ def _trainer(
         accumulate=told.accumulate,
         teach=loop.teacher_of(teacher) if teacher else None,
         strategy=strategy,
+        guarded=guarded,
     )
     if before:
         trainer.step = before.step

@@ -1,6 +1,7 @@
 """The batches: the same from any step on, over any number of processes, and with damaged pictures."""
 
 import dataclasses
+import itertools
 import logging
 
 import numpy as np
@@ -13,7 +14,7 @@ from PIL import Image
 from scaling_rules.errors import ZooError
 from training import recipe as recipes
 from training.datasets import open_source
-from training.pipeline import eval_batches, told, train_batches
+from training.pipeline import eval_batches, steady, told, train_batches
 from training.recipe import Augment
 from zoo.images import read
 from zoo.preprocessing import transform
@@ -156,6 +157,9 @@ def damaged(folder, tmp_path):
     return tmp_path
 
 
+BAD = ("03.png", "07.png")
+
+
 def test_unreadable_pictures_are_replaced_by_the_next_of_the_batch(folder, damaged, caplog):
     skipped = []
     source = open_source(damaged, "all", seed=3)
@@ -175,6 +179,26 @@ def test_unreadable_pictures_are_replaced_by_the_next_of_the_batch(folder, damag
     assert sorted(skipped) == [str(damaged / "a" / "03.png"), str(damaged / "b" / "07.png")]
     assert caplog.text.count("cannot read") == 2
     equal(batches[5:], pulled(make(5), 4))
+
+
+def test_without_the_guard_the_batches_are_the_same(noise, damaged):
+    source = open_source(noise, "all", seed=3)
+    make = train_batches(source, CHANCE, SIZE, seed=1, guarded=False)
+    equal(pulled(make(2), 5), pulled(train_batches(source, CHANCE, SIZE, seed=1)(2), 5))
+    source = open_source(damaged, "all", seed=3)
+    quick, guarded = (
+        train_batches(source, CHANCE, SIZE, seed=1, unreadable=0.04, guarded=guard) for guard in (False, True)
+    )
+    asked = []
+
+    def noted(step):
+        asked.append(step)
+        return guarded(step)
+
+    batches = [(images.numpy(), labels.numpy()) for images, labels in itertools.islice(steady(quick, noted, 2), 7)]
+    equal(batches, pulled(guarded(2), 7))
+    names = [source.name_of(int(n))[-6:] for epoch in range(3) for *_, n in source.examples(epoch)]
+    assert asked == [next(place // 12 for place, name in enumerate(names) if place >= 24 and name in BAD)]
 
 
 def test_a_file_that_vanishes_is_unreadable_too(damaged):
