@@ -44,10 +44,10 @@ class Trainer:
     """A model on its way: its optimizer, its average, how many steps it has made.
 
     batches(step): an iterable over (images, labels) from that step on, the same whenever it is asked for. guarded:
-    gives them from the first on that `batches` fails at. decay: of the average by step, None for no average. accumulate:
-    parts that each replica's share of a batch is computed in, one after the other, for less memory; their gradients
-    are averaged. teach(images): a teacher's logits, which the loss then gets with the labels, as (labels, logits).
-    Variables are made here, under `strategy`, in whose scope the model and the optimizer must have been made.
+    gives them from the first on that `batches` fails at. decay: of the average by step, None for no average.
+    accumulate: parts that each replica's share of a batch is computed in, one after the other, for less memory; their
+    gradients are averaged. teach(images): a teacher's logits, which the loss then gets with the labels, as (labels,
+    logits). Variables are made here, under `strategy`, in whose scope the model and the optimizer must have been made.
     """
 
     whole = "int64"
