@@ -61,6 +61,17 @@ def _paper() -> str:
     return table("data set|<best public|<EfficientNet|<best reported|<EfficientNet", rows)
 
 
+def _speed() -> str:
+    found = json.loads((HERE.parent / "benchmarks" / "train_steps.json").read_text(encoding="utf-8"))
+    rows = []
+    for row in (row for part in ("steps", "overhead", "reading", "onednn") for row in found[part]):
+        ratio = f"{row['ratio']:.2f} ({row['quartiles'][0]:.2f} to {row['quartiles'][1]:.2f})"
+        target = "" if row["target"] is None else f"{row['target']:g}"
+        times = (f"{1e3 * row['seconds'][side]:.3g} ms" for side in (row["ours"], row["peer"]))
+        rows.append((f"{row['what']}; {row['ours']}", row["peer"], *times, ratio, target))
+    return table("what|<beside|ms|ms beside|ratio (quartiles)|target", rows)
+
+
 def training() -> str:
     """docs/training.md with each of its tables written anew."""
-    return written("training.md", {"emoji": _emoji(), "pilot": _pilot(), "paper": _paper()})
+    return written("training.md", {"emoji": _emoji(), "pilot": _pilot(), "paper": _paper(), "speed": _speed()})

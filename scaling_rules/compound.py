@@ -48,24 +48,24 @@ def factors(phi: float, alpha: float = ALPHA, beta: float = BETA, gamma: float =
     return alpha**phi, beta**phi, gamma**phi
 
 
-def _divisor(block: Block) -> int:
+def divisor(block: Block) -> int:
+    """What widths of the block's family are multiples of."""
     return 4 if block.kind == "ghost" else 8
 
 
-def _widen(block: Block, fan_in: int, new_in: int, width: float) -> Block:
+def widen(block: Block, fan_in: int, new_in: int, width: float) -> Block:
     """`block`, which read `fan_in` channels, made `width` times wider and reading `new_in`."""
-    divisor = _divisor(block)
     if block.kind in FOLLOWS_INPUT:
         # As in the released code: expansion and squeeze are ratios of the (rounded) input, not rounded again.
         mids = tuple(max(1, mid * new_in // fan_in) for mid in block.mids)
         squeeze = max(1, block.squeeze * new_in // fan_in) if block.squeeze else 0
     else:
-        mids = tuple(make_divisible(mid * width, divisor) for mid in block.mids)
-        squeeze = make_divisible(block.squeeze * mids[0] / block.mids[0], divisor) if block.squeeze else 0
-    return replace(block, out=make_divisible(block.out * width, divisor), mids=mids, squeeze=squeeze)
+        mids = tuple(make_divisible(mid * width, divisor(block)) for mid in block.mids)
+        squeeze = make_divisible(block.squeeze * mids[0] / block.mids[0], divisor(block)) if block.squeeze else 0
+    return replace(block, out=make_divisible(block.out * width, divisor(block)), mids=mids, squeeze=squeeze)
 
 
-def _repeat(block: Block, fan_in: int) -> Block:
+def repeat(block: Block, fan_in: int) -> Block:
     """A further block like `block`, which read `fan_in` channels, to follow it: it reads `block.out`."""
     if block.kind in FOLLOWS_INPUT:
         block = replace(
@@ -95,7 +95,7 @@ def scale(
     for what, value in (("depth", depth), ("width", width)):
         if not (isinstance(value, int | float) and 0 < value < 1000):
             raise ZooError(f"{what} must be a positive factor, not {value!r}.")
-    stem_divisor = _divisor(spec.blocks[0])
+    stem_divisor = divisor(spec.blocks[0])
     stem, head = spec.stem, spec.head
     if not fixed_ends:
         stem = replace(stem, out=make_divisible(stem.out * width, stem_divisor))
@@ -107,12 +107,12 @@ def scale(
         wide: list[Block] = []
         for block in stage:
             last_in = new_in
-            wide.append(_widen(block, fan_in, new_in, width))
+            wide.append(widen(block, fan_in, new_in, width))
             fan_in, new_in = block.out, wide[-1].out
         fixed = fixed_ends and number in (0, len(spec.stages) - 1)
         count = len(stage) if fixed else math.ceil(depth * len(stage))
         while len(wide) < count:
-            wide.append(_repeat(wide[-1], last_in))
+            wide.append(repeat(wide[-1], last_in))
             last_in = new_in
         stages.append(tuple(wide[:count]))
     pixels = spec.input[:2] if resolution is None else (resolution, resolution)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from scaling_rules.errors import ZooError
 
 if TYPE_CHECKING:
-    from scaling_rules.spec import Block, NetworkSpec
+    from scaling_rules.spec import Block, Head, NetworkSpec, Stem
 
 CHEAP_KERNEL = 3
 """Side of the depthwise convolution that makes a Ghost module's second half (GhostNet, section 3.1: d = 3)."""
@@ -221,6 +221,20 @@ def _block(g: _Graph, at: str, x: str, b: Block, depth: float) -> str:
     return g.add(Add(f"{at}.sum", (y, shortcut), b.out, b.sum_activation, depth))
 
 
+def _stem(g: _Graph, x: str, stem: Stem) -> str:
+    x = g.conv("stem", x, stem.out, stem.kernel, stem.stride, stem.activation)
+    return g.add(Pool("stem.pool", (x,), stem.out, "max", stem.pool, 2)) if stem.pool else x
+
+
+def _head(g: _Graph, x: str, head: Head, classes: int) -> str:
+    if head.conv:
+        x = g.conv("head.conv", x, head.conv, act=head.activation)
+    x = g.add(Pool("head.pool", (x,), g.width[x], "mean", 0, 1))
+    if head.hidden:
+        x = g.add(Dense("head.hidden", (x,), g.width[x], head.hidden, head.hidden_norm, head.hidden_activation))
+    return g.add(Dense("head.classifier", (x,), g.width[x], classes, False, "linear")) if classes else x
+
+
 def lower(spec: NetworkSpec) -> tuple[Primitive, ...]:
     """The network as primitives, in an order in which each reads only earlier ones ('input' is the picture).
 
@@ -228,22 +242,31 @@ def lower(spec: NetworkSpec) -> tuple[Primitive, ...]:
     """
     g = _Graph(spec.dialect.gate)
     g.width["input"] = spec.input[2]
-    x = g.conv("stem", "input", spec.stem.out, spec.stem.kernel, spec.stem.stride, spec.stem.activation)
-    if spec.stem.pool:
-        x = g.add(Pool("stem.pool", (x,), spec.stem.out, "max", spec.stem.pool, 2))
+    x = _stem(g, "input", spec.stem)
     total, index = len(spec.blocks), 0
     for s, stage in enumerate(spec.stages, 1):
         for b, block in enumerate(stage, 1):
             x = _block(g, f"stage{s}.block{b}", x, block, index / total)
             index += 1
-    head = spec.head
-    if head.conv:
-        x = g.conv("head.conv", x, head.conv, act=head.activation)
-    x = g.add(Pool("head.pool", (x,), g.width[x], "mean", 0, 1))
-    if head.hidden:
-        x = g.add(Dense("head.hidden", (x,), g.width[x], head.hidden, head.hidden_norm, head.hidden_activation))
-    if spec.classes:
-        g.add(Dense("head.classifier", (x,), g.width[x], spec.classes, False, "linear"))
+    _head(g, x, spec.head, spec.classes)
+    return tuple(g.ops)
+
+
+def lower_part(part: Stem | Block | Head, fan_in: int, gate: str, classes: int) -> tuple[Primitive, ...]:
+    """The primitives of one part alone, whose 'input' has `fan_in` channels; a block's are named 'block'.
+
+    classes: of the classifier, which is in the head. Raises ZooError as `lower` does.
+    """
+    from scaling_rules.spec import Block, Stem  # which imports this module
+
+    g = _Graph(gate)
+    g.width["input"] = fan_in
+    if isinstance(part, Block):
+        _block(g, "block", "input", part, 0.0)
+    elif isinstance(part, Stem):
+        _stem(g, "input", part)
+    else:
+        _head(g, "input", part, classes)
     return tuple(g.ops)
 
 

@@ -17,9 +17,13 @@ def out_size(size: int, window: int, stride: int, padding: str) -> int:
 
 def shapes(spec: NetworkSpec, ops: tuple[Primitive, ...] | None = None) -> dict[str, tuple[int, int]]:
     """(height, width) in pixels of each primitive's output by path; vectors are (1, 1)."""
-    padding = spec.dialect.padding
-    sizes = {"input": spec.input[:2]}
-    for op in lower(spec) if ops is None else ops:
+    return sizes_of(lower(spec) if ops is None else ops, spec.input[:2], spec.dialect.padding)
+
+
+def sizes_of(ops: tuple[Primitive, ...], size: tuple[int, int], padding: str) -> dict[str, tuple[int, int]]:
+    """As `shapes`, of primitives whose 'input' has `size`."""
+    sizes = {"input": size}
+    for op in ops:
         height, width = sizes[op.inputs[0]]
         if isinstance(op, Conv):
             window, stride = op.kernel, op.stride

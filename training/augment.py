@@ -27,7 +27,7 @@ ATTEMPTS = 10
 """To find a crop of the area and aspect wanted that lies inside the picture; then it is the whole."""
 
 
-def make(augment: recipe.Augment, size: int, interpolation: str) -> Change:
+def make(augment: recipe.Augment, size: int, interpolation: str, antialias: bool = True) -> Change:
     """The recipe's changes of one picture, for `Dataset.map`.
 
     The function takes an encoded picture (scalar string) or a uint8 picture (h, w, 3), and a seed, and returns float32
@@ -50,12 +50,15 @@ def make(augment: recipe.Augment, size: int, interpolation: str) -> Change:
     if augment.erase:
         changes.append(_erase(augment.erase))
 
+    def resized(image: tf.Tensor) -> tf.Tensor:
+        return tf.clip_by_value(tf.image.resize(image, (size, size), interpolation, antialias=antialias), 0.0, 255.0)
+
     def apply(picture: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         seeds = tf.random.split(seed, len(changes) + 1)
         if augment.crop_area:
-            image = _random_crop(picture, seeds[0], augment.crop_area, augment.aspect, size, interpolation)
+            image = _random_crop(picture, seeds[0], augment.crop_area, augment.aspect, resized)
         else:
-            image = _whole(picture, seeds[0], size, augment.pad_crop, interpolation)
+            image = _whole(picture, seeds[0], size, augment.pad_crop, resized)
         for index, change in enumerate(changes):
             image = change(image, seeds[index + 1])
         return tf.ensure_shape(image, (size, size, 3))
@@ -67,18 +70,12 @@ def _decoded(picture: tf.Tensor) -> tf.Tensor:
     return decode_bytes(picture) if picture.dtype == tf.string else tf.ensure_shape(picture, (None, None, 3))
 
 
-def _resized(image: tf.Tensor, size: tuple[int, int] | tf.Tensor, interpolation: str) -> tf.Tensor:
-    """float32 in [0, 255]; antialiased, as PIL and `zoo.preprocess` are."""
-    return tf.clip_by_value(tf.image.resize(image, size, interpolation, antialias=True), 0.0, 255.0)
-
-
 def _random_crop(
     picture: tf.Tensor,
     seed: tf.Tensor,
     area: tuple[float, float],
     aspect: tuple[float, float],
-    size: int,
-    interpolation: str,
+    resized: Callable[[tf.Tensor], tf.Tensor],
 ) -> tf.Tensor:
     """A crop of random area and aspect, resized: as tensorflow/tpu's efficientnet/preprocessing.py, after Szegedy et
     al. 2015. Of a JPEG only the crop is decoded.
@@ -109,16 +106,18 @@ def _random_crop(
         image = tf.cond(tf.io.is_jpeg(picture), jpeg, lambda: sliced(decode_bytes(picture)))
     else:
         image = sliced(picture)
-    return _resized(image, (size, size), interpolation)
+    return resized(image)
 
 
-def _whole(picture: tf.Tensor, seed: tf.Tensor, size: int, pad: int, interpolation: str) -> tf.Tensor:
+def _whole(
+    picture: tf.Tensor, seed: tf.Tensor, size: int, pad: int, resized: Callable[[tf.Tensor], tf.Tensor]
+) -> tf.Tensor:
     """The centre square at `size`; with `pad`, black pixels on each side of it and a crop of the old size."""
     image = _decoded(picture)
     side = tf.reduce_min(tf.shape(image)[:2])
     begin = (tf.shape(image)[:2] - side) // 2
     image = tf.slice(image, tf.concat([begin, [0]], 0), tf.stack([side, side, 3]))
-    image = tf.ensure_shape(_resized(image, (size, size), interpolation), (size, size, 3))
+    image = tf.ensure_shape(resized(image), (size, size, 3))
     if not pad:
         return image
     image = tf.pad(image, [[pad, pad], [pad, pad], [0, 0]])

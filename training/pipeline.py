@@ -66,7 +66,7 @@ def train_batches(
     if batch % processes:
         raise ZooError(f"a batch of {batch} cannot be split over {processes} processes; it must be a multiple.")
     rows = batch // processes
-    prepare = augment.make(recipe.augment, size, recipe.interpolation)
+    prepare = augment.make(recipe.augment, size, recipe.interpolation, recipe.antialias)
     tell = _teller(source, unreadable, [] if skipped is None else skipped)
     attempt = _attempt if guarded else _trust
     augment_seed, mix_seed = (int(word) for word in np.random.SeedSequence(seed).generate_state(2) >> 1)

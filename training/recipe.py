@@ -127,8 +127,9 @@ class Recipe:
     """A whole recipe. source: where its numbers come from. note: what they leave open, and what is claimed for them.
 
     batch: images an update, over all devices and, with `accumulate` > 1, over that many parts. dropout, drop_path,
-    resolution (pixels), evaluate: null for the model's own. interpolation: of the training pictures. zero_gamma: the
-    last batch norm of each residual block starts at 0.
+    resolution (pixels), evaluate: null for the model's own. interpolation, antialias: of the training pictures; PIL and
+    torchvision antialias, TensorFlow does not by default, and is quicker. zero_gamma: the last batch norm of each
+    residual block starts at 0.
     For fine-tuning, bn: batch norms 'train', are 'frozen', or their statistics are estimated anew at the end
     ('recalibrate'). freeze: parts that do not train ('stem', 'stage1'). layer_rates: each part below the head learns
     at this share of the rate of the part above it. head_first_epochs: epochs with the classifier alone, before the
@@ -150,6 +151,7 @@ class Recipe:
     zero_gamma: bool = False
     resolution: int | None = None
     interpolation: str = "bicubic"
+    antialias: bool = True
     augment: Augment = Augment()
     evaluate: Evaluate | None = None
     bn: str = "train"

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
+from scipy import ndimage
 from skimage import data as photographs
 
 import zoo
@@ -23,8 +24,8 @@ def jpeg(pixels):
     return tf.constant(file.getvalue())
 
 
-def made(told, size=64, interpolation="bilinear"):
-    apply = augment.make(told, size, interpolation)
+def made(told, size=64, interpolation="bilinear", antialias=True):
+    apply = augment.make(told, size, interpolation, antialias)
     return lambda picture, seed=(0, 0): apply(tf.constant(picture), tf.constant(seed, tf.int32)).numpy()
 
 
@@ -34,6 +35,16 @@ def test_without_anything_it_is_pils_resized_centre_square():
     assert found.dtype == np.float32
     # PIL rounds between its two passes.
     assert np.abs(found - wanted).max() <= 1
+
+
+def test_without_antialiasing_it_is_scipys_interpolation():
+    found = made(Augment(), antialias=False)(PHOTO)
+    centres = (np.arange(64) + 0.5) * 300 / 64 - 0.5
+    where = np.meshgrid(centres, centres + 50, indexing="ij")
+    for channel in range(3):
+        pixels = PHOTO[..., channel].astype(np.float64)
+        wanted = ndimage.map_coordinates(pixels, where, order=1, mode="nearest")
+        np.testing.assert_allclose(found[..., channel], wanted, atol=1e-2)
 
 
 def test_the_crop_of_a_jpeg_is_that_of_its_pixels():
