@@ -67,7 +67,10 @@ def _speed() -> str:
     for row in (row for part in ("steps", "overhead", "reading", "onednn") for row in found[part]):
         ratio = f"{row['ratio']:.2f} ({row['quartiles'][0]:.2f} to {row['quartiles'][1]:.2f})"
         target = "" if row["target"] is None else f"{row['target']:g}"
-        times = (f"{1e3 * row['seconds'][side]:.3g} ms" for side in (row["ours"], row["peer"]))
+        times = (
+            f"{1e3 * row['seconds'][side]:,.{0 if row['seconds'][side] > 0.1 else 2}f}"
+            for side in (row["ours"], row["peer"])
+        )
         rows.append((f"{row['what']}; {row['ours']}", row["peer"], *times, ratio, target))
     return table("what|<beside|ms|ms beside|ratio (quartiles)|target", rows)
 
