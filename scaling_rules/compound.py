@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import replace
 from typing import NamedTuple
@@ -53,6 +54,7 @@ def divisor(block: Block) -> int:
     return 4 if block.kind == "ghost" else 8
 
 
+@functools.lru_cache(maxsize=1 << 14)
 def widen(block: Block, fan_in: int, new_in: int, width: float) -> Block:
     """`block`, which read `fan_in` channels, made `width` times wider and reading `new_in`."""
     if block.kind in FOLLOWS_INPUT:

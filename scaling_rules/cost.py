@@ -87,26 +87,46 @@ def cost(spec: NetworkSpec | Draft) -> Cost:
 
 def macs(spec: NetworkSpec | Draft) -> int:
     """`cost(spec).macs` alone, for rules that ask for it thousands of times."""
-    return sum(part.macs for _, part in _parts(spec))
+    where = (spec.dialect.padding, spec.dialect.gate, spec.classes)
+    part, width, size = alone(spec.stem, spec.input[2], spec.input[:2], *where)
+    total = part.macs
+    for stage in spec.stages:
+        more, width, size = _stage_macs(stage, width, size, *where)
+        total += more
+    return total + alone(spec.head, width, size, *where)[0].macs
+
+
+@functools.lru_cache(maxsize=1 << 14)
+def _stage_macs(
+    stage: Stage, width: int, size: tuple[int, int], padding: str, gate: str, classes: int
+) -> tuple[int, int, tuple[int, int]]:
+    """As `alone`, of all blocks of a stage, multiply-adds only."""
+    total = 0
+    for block in stage:
+        part, width, size = alone(block, width, size, padding, gate, classes)
+        total += part.macs
+    return total, width, size
 
 
 def _parts(spec: NetworkSpec | Draft) -> Iterator[tuple[str, Part]]:
-    width, size = spec.input[2], spec.input[:2]
     where = (spec.dialect.padding, spec.dialect.gate, spec.classes)
-    part, width, size = _alone(spec.stem, width, size, *where)
+    part, width, size = alone(spec.stem, spec.input[2], spec.input[:2], *where)
     yield "stem", part
     for s, stage in enumerate(spec.stages, 1):
         for b, block in enumerate(stage, 1):
-            part, width, size = _alone(block, width, size, *where)
+            part, width, size = alone(block, width, size, *where)
             yield f"stage{s}.block{b}", part
-    yield "head", _alone(spec.head, width, size, *where)[0]
+    yield "head", alone(spec.head, width, size, *where)[0]
 
 
 @functools.lru_cache(maxsize=1 << 16)
-def _alone(
+def alone(
     part: Stem | Block | Head, fan_in: int, size: tuple[int, int], padding: str, gate: str, classes: int
 ) -> tuple[Part, int, tuple[int, int]]:
-    """Cost of a part that reads `fan_in` channels of `size` pixels; its own channels and pixels."""
+    """Cost of a part that reads `fan_in` channels of `size` pixels; its own channels and pixels.
+
+    Raises ZooError for a block whose sum or depthwise convolution has two widths.
+    """
     ops = lower_part(part, fan_in, gate, classes)
     sizes = sizes_of(ops, size, padding)
     total = Part(0, 0, 0, 0)

@@ -7,6 +7,7 @@ of the primitives of `scaling_rules.lower`. A spec that exists is valid: its tie
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 from dataclasses import dataclass, field
@@ -217,6 +218,10 @@ class NetworkSpec:
 
     def fingerprint(self) -> str:
         """Sixteen hexadecimal digits that two specs share if they are the same network, whatever its name."""
+        return self._fingerprint
+
+    @functools.cached_property
+    def _fingerprint(self) -> str:
         data = {k: v for k, v in dataclasses.asdict(self).items() if k not in ("name", "family", "source", "note")}
         data["dialect"].pop("name")
         return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:16]
