@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from scaling_rules.cost import cost
+from scaling_rules.cost import macs
 from scaling_rules.errors import ZooError
 from scaling_rules.rounding import make_divisible
+from scaling_rules.search import scoring
+from scaling_rules.search.engines import Engine, serial
+from scaling_rules.search.scoring import Cache, Score, Scorer
 from scaling_rules.spec import Block, NetworkSpec, Stage
 
 
@@ -121,24 +125,28 @@ def scale(
     return replace(spec, stem=stem, head=head, stages=tuple(stages), input=(*pixels, spec.input[2]))
 
 
-def largest(
-    spec: NetworkSpec, macs: int, alpha: float = ALPHA, beta: float = BETA, gamma: float = GAMMA
-) -> tuple[float, NetworkSpec]:
-    """(phi, network): the largest compound scaling of `spec` that costs at most `macs` multiply-adds.
+def _at(spec: NetworkSpec, phi: float, alpha: float, beta: float, gamma: float) -> NetworkSpec:
+    depth, width, resolution = factors(phi, alpha, beta, gamma)
+    return scale(spec, depth, width, max(1, round(spec.input[0] * resolution)))
 
-    phi is found to 1/1024; it is below zero where `spec` itself costs more than `macs`. Resolution is rounded
+
+def largest(
+    spec: NetworkSpec, budget: int, alpha: float = ALPHA, beta: float = BETA, gamma: float = GAMMA
+) -> tuple[float, NetworkSpec]:
+    """(phi, network): the largest compound scaling of `spec` that costs at most `budget` multiply-adds.
+
+    phi is found to 1/1024; it is below zero where `spec` itself costs more than `budget`. Resolution is rounded
     to whole pixels. Raises ZooError when the budget is below what the rule can shrink the network to.
     """
-    if type(macs) is not int or macs <= 0:
-        raise ZooError(f"macs must be a positive whole number, not {macs!r}.")
+    if type(budget) is not int or budget <= 0:
+        raise ZooError(f"macs must be a positive whole number, not {budget!r}.")
 
     def at(phi: float) -> NetworkSpec:
-        depth, width, resolution = factors(phi, alpha, beta, gamma)
-        return scale(spec, depth, width, max(1, round(spec.input[0] * resolution)))
+        return _at(spec, phi, alpha, beta, gamma)
 
     def fits(step: int) -> bool:
         try:
-            return cost(at(step / 1024)).macs <= macs
+            return macs(at(step / 1024)) <= budget
         except ZooError:  # a resolution below the total stride: too small is within any budget
             return step < 0
 
@@ -147,7 +155,7 @@ def largest(
     while fits(high):
         high *= 2
         if high > 64 * 1024:
-            raise ZooError(f"macs {macs} is beyond what this rule scales to.")
+            raise ZooError(f"macs {budget} is beyond what this rule scales to.")
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if fits(middle) else (low, middle)
@@ -155,4 +163,73 @@ def largest(
     try:
         return phi, at(phi)
     except ZooError:
-        raise ZooError(f"macs {macs} is below the smallest scaling of {spec.name}.") from None
+        raise ZooError(f"macs {budget} is below the smallest scaling of {spec.name}.") from None
+
+
+ALONE = {"depth": (2.0, 1.0, 1.0), "width": (1.0, 2.0, 1.0), "resolution": (1.0, 1.0, 2.0)}
+"""Bases that make `largest` grow one dimension alone, for comparison at equal cost (the paper's Tables 3 and 7)."""
+
+
+class GridPoint(NamedTuple):
+    """A candidate of the grid search: its bases, the network at phi = 1, its multiply-adds and score."""
+
+    alpha: float
+    beta: float
+    gamma: float
+    spec: NetworkSpec
+    macs: int
+    score: Score
+
+
+def grid(baseline: NetworkSpec, step: float = 0.05, tolerance: float = 0.1) -> list[tuple[float, float, float]]:
+    """All (alpha, beta, gamma), from 1 on in multiples of `step`, that double the cost of `baseline` at phi = 1.
+
+    Within `tolerance`, relative, both by the formula, alpha * beta ** 2 * gamma ** 2 near 2 (the paper's equation 3),
+    and by the network's real multiply-adds, which rounding may put elsewhere. Raises ZooError for a step or tolerance
+    that is not in (0, 1), and where no point is left.
+    """
+    for what, value in (("step", step), ("tolerance", tolerance)):
+        if not (isinstance(value, int | float) and 0 < value < 1):
+            raise ZooError(f"{what} must lie between 0 and 1, not {value!r}.")
+    least, most = 2 * (1 - tolerance), 2 * (1 + tolerance)
+    start = macs(baseline)
+    ones = [round(1 + step * count, 10) for count in range(math.floor((most - 1) / step) + 1)]
+    formula = [
+        (alpha, beta, gamma)
+        for alpha in ones
+        for beta in ones
+        for gamma in ones
+        if least <= alpha * beta**2 * gamma**2 <= most
+    ]
+    points = [bases for bases in formula if least <= macs(_at(baseline, 1.0, *bases)) / start <= most]
+    if not points:
+        raise ZooError(
+            f"no point of a grid of step {step} doubles the cost of {baseline.name} within {tolerance}; "
+            f"{len(formula)} do by the formula, and none by its real multiply-adds."
+        )
+    return points
+
+
+def grid_search(
+    baseline: NetworkSpec,
+    scorer: Scorer,
+    *,
+    step: float = 0.05,
+    tolerance: float = 0.1,
+    seeds: Sequence[int] = (0,),
+    engine: Engine = serial,
+    cache: Cache | None = None,
+    report: Callable[[int, int], None] | None = None,
+) -> list[GridPoint]:
+    """Every point of `grid` with its score over `seeds`, the best first, those without a score last.
+
+    The first is the paper's step 1 (section 3.3): the bases that double the cost best; its step 2 is `largest` with
+    them. How far the first is ahead of the others, beside the noise of `scoring.noise`, is for the caller to look at.
+    """
+    points = grid(baseline, step, tolerance)
+    specs = [_at(baseline, 1.0, *bases) for bases in points]
+    scores = scoring.score(specs, seeds, scorer, engine=engine, cache=cache, report=report)
+    found = [
+        GridPoint(*bases, spec, macs(spec), score) for bases, spec, score in zip(points, specs, scores, strict=True)
+    ]
+    return sorted(found, key=lambda point: -point.score.mean)

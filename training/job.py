@@ -69,10 +69,15 @@ def build(job: Job, classes: int, replicas: int) -> tuple[keras.Model, dict[str,
             # On JAX a batch is one array, and its batch norms are over all of it anyhow.
             several = replicas > 1 and keras.backend.backend() == "tensorflow"
             layer.synchronized = told.sync_batch_norm and several
+    return model, evaluation_of(told, record, size)
+
+
+def evaluation_of(told: Recipe, record: dict[str, Any] | None, size: int) -> dict[str, Any]:
+    """How pictures are prepared for measuring at `size` pixels; record: that of the weights one starts from."""
     stated = dataclasses.asdict(told.evaluate) if told.evaluate else record["preprocessing"] if record else None
     if stated:  # with another `resolution`, as much of the picture is seen as before
-        return model, at_size(stated, (size, size))
-    return model, {"resize": round(size / 0.875), "crop": size, "interpolation": told.interpolation}
+        return at_size(stated, (size, size))
+    return {"resize": round(size / 0.875), "crop": size, "interpolation": told.interpolation}
 
 
 def _zero_gamma(model: keras.Model) -> None:

@@ -76,7 +76,7 @@ class Trainer:
             self.bad = keras.Variable(-1, dtype=self.whole, trainable=False, name="bad")
             # Moving means and variances too, as the release of EfficientNet averages them.
             self.averages = [_copy(variable) for variable in _averaged(model)] if decay else []
-        compiled = tf.function(self._train_step)
+        compiled = tf.function(self._train_step, autograph=False)
         # As tensors: of other values a graph would be traced for each.
         self._step = lambda images, labels, *numbers: compiled(images, labels, *map(tf.constant, numbers))
 

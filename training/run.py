@@ -113,7 +113,7 @@ def train(
             if phase < kept["phase"]:
                 continue
             set_trainable(model, told, head_only)
-            trainer = _trainer(job, model, batches, guarded, steps_per_epoch, strategy, trainer)
+            trainer = trainer_of(job, model, batches, guarded, steps_per_epoch, strategy, trainer)
             resumed = state is not None and state.told["phase"] == phase
             if state and resumed:
                 trainer.restore(state)
@@ -128,7 +128,7 @@ def train(
 
                 trainer.run(stop, folder=files_of, every=checkpoint_every, told=kept, report=report)
                 row = {"step": trainer.step, "epoch": trainer.step / steps_per_epoch}
-                for name in _candidates(trainer):
+                for name in candidates(trainer):
                     seen = minival_of()
                     prefix = "minival" if name == "raw" else "minival_ema"
                     row |= {f"{prefix}_top1": seen["top1"], f"{prefix}_loss": seen["loss"]}
@@ -136,7 +136,7 @@ def train(
                     log.write(row)
         assert trainer is not None
         found, values = {}, {}
-        for name in _candidates(trainer):
+        for name in candidates(trainer):
             if told.bn == "recalibrate":
                 count = min(RECALIBRATED, math.ceil(steps_per_epoch))
                 recalibrate(model, trainer.stream(0), count, trainer.forward)
@@ -177,7 +177,7 @@ def _stops(start: int, until: int, every: float, resumed: bool) -> Iterator[int]
         yield until
 
 
-def _trainer(
+def trainer_of(
     job: Job,
     model: keras.Model,
     batches: Callable[[int], Any],
@@ -213,7 +213,7 @@ def _trainer(
     return trainer
 
 
-def _candidates(trainer: Trainer) -> Iterator[str]:
+def candidates(trainer: Trainer) -> Iterator[str]:
     """'raw' while the model has its weights, 'ema' while it has their average; it has its own again afterwards."""
     own = [(v, keras.ops.convert_to_numpy(v)) for v in trainer.model.variables]
     yield "raw"

@@ -10,12 +10,12 @@ from scaling_rules import cost as costs
 from scaling_rules.errors import ZooError, unknown
 from scaling_rules.spec import NetworkSpec
 from weights import manifest
-from zoo import references, registry
+from zoo import found, references, registry
 
 
 def split(name: str) -> tuple[str, str | None]:
     """(model, tag) of 'model' or 'model.tag'. Raises ZooError for an unknown model."""
-    if isinstance(name, str) and name not in registry.NAMES and "." in name:
+    if isinstance(name, str) and name not in registry.NAMES and "." in name and not found.path_of(name):
         model, _, tag = name.rpartition(".")
         if manifest.tags(model):
             return model, tag
@@ -71,7 +71,7 @@ def list_models(
     """
     names = registry.match(pattern)
     if family is not None:
-        families = {name: registry.architecture(name).family for name in registry.NAMES}
+        families = {name: registry.architecture(name).family for name in (*registry.NAMES, *names)}
         if family not in families.values():
             raise unknown("family", family, dict.fromkeys(families.values()))
         names = [name for name in names if families[name] == family]

@@ -8,6 +8,7 @@ import re
 
 from scaling_rules.errors import ZooError, nearest, unknown
 from scaling_rules.spec import Dialect, NetworkSpec
+from zoo import found
 from zoo.families import (
     Group,
     Pattern,
@@ -59,9 +60,13 @@ def _find(name: str) -> tuple[Group, Pattern | None, tuple[int, ...]]:
     if group is not None and name in group.models:
         return group, None, ()
     for default, known in PATTERNS.items():
-        found = re.fullmatch(known.regex, name, re.ASCII)
-        if found:
-            return _GROUPS[default], known, tuple(map(int, found.groups()))
+        matched = re.fullmatch(known.regex, name, re.ASCII)
+        if matched:
+            return _GROUPS[default], known, tuple(map(int, matched.groups()))
+    path = found.path_of(name)
+    if path:
+        spec, _ = found.read(path)
+        return Group({name: lambda dialect: spec}, {spec.dialect.name: spec.dialect}), None, ()
     for known in PATTERNS.values():
         if name == known.label:
             raise ZooError(f"{name} is a pattern; put numbers for the letters, as in {known.default}.")
@@ -79,12 +84,26 @@ def pattern(name: str) -> Pattern | None:
     return _find(name)[1]
 
 
-@functools.lru_cache(maxsize=256)
 def architecture(name: str, dialect: str | None = None) -> NetworkSpec:
-    """The spec of a name as its family defines it, in the default or the named dialect.
+    """The spec of a name as its family defines it, in the default or the named dialect, or as its found file says.
 
-    Raises ZooError for an unknown name (with the nearest ones) and an unknown dialect.
+    Raises ZooError for an unknown name (with the nearest ones), an unknown dialect, and a file that `found.read` does.
     """
+    make = _architecture if is_listed(name) else _architecture.__wrapped__  # a file may change
+    return make(name, dialect)
+
+
+def is_listed(name: str) -> bool:
+    """Whether a family defines the name, by itself or by a pattern."""
+    return isinstance(name, str) and (name in _GROUPS or _of_pattern(name))
+
+
+def _of_pattern(name: str) -> bool:
+    return any(re.fullmatch(known.regex, name, re.ASCII) for known in PATTERNS.values())
+
+
+@functools.lru_cache(maxsize=256)
+def _architecture(name: str, dialect: str | None = None) -> NetworkSpec:
     group, member_of, numbers = _find(name)
     if dialect is not None and dialect not in group.dialects:
         raise unknown(f"dialect of {name}", dialect, group.dialects)
@@ -93,7 +112,7 @@ def architecture(name: str, dialect: str | None = None) -> NetworkSpec:
 
 
 def match(glob: str = "*") -> list[str]:
-    """Listed names that a shell pattern (`*`, `?`, `[a-c]`) or a part of the name matches, in zoo order."""
+    """Names that a shell pattern (`*`, `?`, `[a-c]`) or a part of the name matches: the zoo's in order, then found."""
     if not any(sign in glob for sign in "*?["):
         glob = f"*{glob}*"
-    return [name for name in NAMES if fnmatch.fnmatchcase(name, glob.lower())]
+    return [name for name in (*NAMES, *found.names()) if fnmatch.fnmatchcase(name, glob.lower())]

@@ -60,6 +60,8 @@ def weights_for(
     """What a name and `pretrained` ask for; None for no weights."""
     if not isinstance(pretrained, bool | str | os.PathLike | None):
         raise ZooError(f"pretrained must be True, False, a tag, a path or hf://owner/repo, not {pretrained!r:.80}.")
+    if isinstance(name, os.PathLike) and os.fspath(name).endswith(".json"):
+        name = os.fspath(name)
     try:
         model_name, tag = catalog.split(name)  # type: ignore[arg-type]  # it refuses what is no string
     except ZooError:
