@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -112,6 +113,8 @@ def by_name(text: str) -> Scorer:
         return Table(rest)
     if not rest:
         raise ZooError(f"unknown scorer {shown(repr(text))}; valid: proxy, table:FILE, or module:function of your own.")
+    if (here := str(Path.cwd())) not in sys.path:  # a script's own folder is there, a command's is not
+        sys.path.append(here)
     try:
         found = getattr(importlib.import_module(kind), rest)
     except (ImportError, AttributeError, ValueError) as error:

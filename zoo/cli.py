@@ -20,6 +20,7 @@ COMMANDS = {
     "download": ("zoo.transfer:download", "fetch weights, for a machine without internet"),
     "benchmark": ("zoo.benchmark.command:benchmark", "time networks, engines and other libraries in turns"),
     "export": ("zoo.export_command:export", "write a model for another engine"),
+    "scale": ("training.scale_command:scale", "enlarge a network to a budget of MACs by a rule"),
     "publish": ("zoo.transfer:publish", "put a saved network on a hub or into a folder"),
 }
 
@@ -113,6 +114,7 @@ def _parser() -> _Parser:
     timed.add_argument("--train", action="store_true", help="steps of training instead of answers")
     timed.add_argument("--plot", metavar="FILE", help="claimed accuracy against time, as .png, .svg or .pdf")
     timed.add_argument("--save", action="store_true", help="keep what zoo took for `zoo list --max_latency_ms`")
+    _scale(parts["scale"])
     predict = parts["predict"]
     predict.add_argument("images", nargs="+", metavar="PICTURE", help="files, folders, or globs in quotes")
     predict.add_argument(
@@ -131,6 +133,54 @@ def _parser() -> _Parser:
     predict.add_argument("--precision", help="an engine's: float32, or bfloat16 where the processor has it")
     predict.add_argument("--threads", type=int, metavar="N", help="an engine's; default: its own choice")
     return parser
+
+
+def _scale(parser: argparse_flags.ArgumentParser) -> None:
+    parser.add_argument(
+        "rule",
+        choices=("compound", "greedy", "compare"),
+        help="compound: depth, width and resolution together; greedy: stage by stage, where it scores best; "
+        "compare: compound and each dimension alone, at one cost",
+    )
+    parser.add_argument("model", metavar="NAME", help="the baseline: a model name, or the file of a found one")
+    parser.add_argument("others", nargs="*", metavar="OTHER", help="for compare: further networks to set beside")
+    parser.add_argument("--budget", required=True, metavar="N", help="multiply-adds at most: 600M, 4.4G or a number")
+    parser.add_argument("--resolution", type=int, metavar="PX", help="the baseline's input, instead of its own")
+    parser.add_argument("--name", help="of what is found; default: NAME-RULE-BUDGET")
+    parser.add_argument(
+        "--to", metavar="DIR", help="folder for it; default: $ZOO_HOME/found, where names are looked for"
+    )
+    parser.add_argument("--plot", metavar="FILE", help="for compare: shares of MACs by stage, as .svg, .png or .pdf")
+    how = parser.add_argument_group("greedy")
+    how.add_argument("--steps", type=int, default=8, help="of the budget (default: %(default)s)")
+    how.add_argument("--beam", type=int, default=1, help="networks kept a step (default: %(default)s)")
+    how.add_argument("--moves", default="deeper,wider,resolution,uniform", help="(default: %(default)s)")
+    for name, text in (("blocks", "blocks"), ("channels", "channels of any convolution")):
+        how.add_argument(
+            f"--max_{name}", f"--max-{name}", metavar="N,...", help=f"most {text}, by stage or one for all"
+        )
+    how.add_argument("--max_resolution", "--max-resolution", type=int, metavar="PX")
+    grid = parser.add_argument_group("compound by a grid search, instead of the paper's bases")
+    grid.add_argument("--grid", type=float, metavar="STEP", help="search alpha, beta, gamma in such steps")
+    grid.add_argument("--tolerance", type=float, default=0.1, help="around twice the cost (default: %(default)s)")
+    scores = parser.add_argument_group("scores")
+    scores.add_argument("--scorer", default="proxy", help="proxy, table:FILE or module:function (default: %(default)s)")
+    scores.add_argument("--dataset", help="the proxy's: openmoji, a data set of TFDS, or a folder of pictures")
+    scores.add_argument("--data_dir", "--data-dir", help="where TFDS keeps its data sets")
+    scores.add_argument("--recipe", default="small", help="the proxy's (default: %(default)s)")
+    scores.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="over the recipe's: epochs=4")
+    scores.add_argument("--few", type=int, metavar="N", help="train on so many pictures of each class")
+    scores.add_argument("--shrink", type=float, default=1.0, help="train at this part of the resolution")
+    scores.add_argument("--metric", default="top1", help="top1, or loss (default: %(default)s)")
+    scores.add_argument("--start", default="", metavar="WEIGHTS", help="grow every network from these of a smaller one")
+    scores.add_argument(
+        "--seeds", default="0,1", metavar="N,...", help="the better half gets the next (default: %(default)s)"
+    )
+    scores.add_argument("--scores", metavar="FILE", help="where they are kept; default: beside what is found")
+    scores.add_argument("--engine", default="serial", help="serial, processes or ray (default: %(default)s)")
+    scores.add_argument("--workers", type=int, metavar="N", help="scores at a time; default: one a processor")
+    scores.add_argument("--address", default="local", help="of the Ray cluster: auto, local, HOST:PORT")
+    scores.add_argument("--timeout", type=float, metavar="S", help="give a score up after so many seconds")
 
 
 def run(argv: list[str] | None = None) -> int:
