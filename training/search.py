@@ -17,6 +17,8 @@ from scaling_rules.errors import ZooError, shown, unknown
 from scaling_rules.search.scoring import Scorer
 from scaling_rules.spec import NetworkSpec
 from training.recipe import Recipe
+from weights import store
+from zoo.sources import is_place, weights_for
 
 METRICS = ("top1", "loss")
 
@@ -57,6 +59,10 @@ class Proxy:
         """All that a score depends on beside network and seed, but for the versions of libraries."""
         told = dataclasses.asdict(self)
         told["dataset"] = Path(self.dataset).name
+        if self.start:
+            given = weights_for(self.start, None if is_place(self.start) else True, None, strict=True)
+            assert given is not None
+            told["start"] = store.digest(given.tensors)
         return {"scorer": "proxy"} | {key: told[key] for key in told if key not in ("data_dir", "threads")}
 
     def __call__(self, spec: NetworkSpec, seed: int) -> float:

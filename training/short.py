@@ -17,6 +17,9 @@ from training.measuring import Measured, counted
 from training.results import MINIVAL_BATCH
 from training.run import RECALIBRATED, candidates, trainer_of
 from training.strategy import backend_loop, strategy
+from weights.adapt import adapt
+from zoo.growing import grown
+from zoo.inspection import spec_of
 
 if TYPE_CHECKING:
     from training.search import Proxy
@@ -32,6 +35,12 @@ def trained(proxy: Proxy, spec: NetworkSpec, seed: int) -> Measured:
     keras.utils.clear_session()  # a worker scores many
     keras.utils.set_random_seed(seed)
     model = zoo.build(spec, num_classes=classes, input_shape=size, dropout=told.dropout, drop_path=told.drop_path)
+    if proxy.start:
+        given, _ = grown(spec, proxy.start, (None, None), None, strict=False)
+        values, _ = adapt(given.spec, given.tensors, spec_of(model))
+        for path, variable in zoo.variables(model).items():
+            if path in values:
+                variable.assign(values[path])
     set_trainable(model, told, head_only=False)
     batches, guarded = (pipeline.train_batches(source, told, size, seed=seed, guarded=guard) for guard in (False, True))
     trainer = trainer_of(

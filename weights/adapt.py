@@ -19,7 +19,8 @@ STEM = ("stem.conv.kernel", "stem.norm.moving_mean")
 class Report(NamedTuple):
     """What became of each tensor, by path: our names, and the source's own for those in `unused`.
 
-    loaded: as they are. adapted: changed to fit (the stem's, for other input channels). new: drawn at random.
+    loaded: as they are. adapted: changed to fit (the stem's, for other input channels; split, by growth). new: drawn at
+    random.
     unused: in the source, but not in the network.
     """
 

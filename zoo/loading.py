@@ -18,9 +18,9 @@ import numpy as np
 from scaling_rules.errors import ZooError
 from scaling_rules.shapes import tensors
 from scaling_rules.spec import NetworkSpec
-from weights import manifest
+from weights import manifest, store
 from weights.adapt import Report, adapt, with_channels
-from zoo import catalog, compiling, engines, metadata
+from zoo import catalog, compiling, engines, growing, metadata
 from zoo.preprocessing import at_size
 from zoo.records import travelling
 from zoo.sources import at_place, by_tag, is_place, weights_for
@@ -170,8 +170,9 @@ def load(
     name: a model name; name.tag, whose weights are loaded unless `pretrained` says otherwise; the path of a file or
     folder that `zoo.save` or `zoo publish` wrote, or 'hf://owner/repo[@revision]'. pretrained: True for the default
     tag, a tag, 'hf://...', or the path of such a folder or of a weights file (.safetensors, PyTorch's .pth, Keras' old
-    .h5) whose tensors have our names or those of a layout known for the family. dialect: of the network, where
-    nothing that comes with the weights says.
+    .h5) whose tensors have our names or those of a layout known for the family; or 'grow:' and a smaller network's
+    name or place, to start at its function, docs/scaling.md. dialect: of the network, where nothing that comes with
+    the weights says.
 
     What does not fit is adapted: num_classes other than the weights' gives a new, random classifier; in_channels
     other than theirs sums or repeats the stem's kernels; input_shape, when fixed and square, also sets what
@@ -198,7 +199,13 @@ def load(
         return engines.open_file(Path(name).expanduser(), engine, precision=precision, threads=threads, batch=batch)
     if engine is None and any(option is not None for option in (precision, threads, batch)):
         raise ZooError("precision, threads and batch are an engine's: give engine='auto', or openvino, onnxruntime ...")
-    weights = weights_for(name, pretrained, dialect, strict)
+    weights: store.Weights | None
+    split: frozenset[str] = frozenset()
+    if isinstance(pretrained, str) and pretrained.startswith(growing.PREFIX):
+        own, sides = _shape(catalog.spec(label), input_shape)
+        weights, split = growing.grown(own, pretrained.removeprefix(growing.PREFIX), sides, dialect, strict)
+    else:
+        weights = weights_for(name, pretrained, dialect, strict)
     values: dict[str, np.ndarray] | None = None
     record: dict[str, Any] | None = None
     if weights is None:
@@ -213,6 +220,10 @@ def load(
             raise ZooError(f"{label}: the weights are of dialect {weights.spec.dialect.name!r}, not {dialect!r}.")
         network, size = _variant(weights.spec, num_classes, in_channels, input_shape, dropout, drop_path)
         values, outcome = adapt(weights.spec, weights.tensors, network, skip=skip, unused=weights.unused)
+        outcome = outcome._replace(
+            loaded=tuple(path for path in outcome.loaded if path not in split),
+            adapted=(*outcome.adapted, *(path for path in outcome.loaded if path in split)),
+        )
         _log(label, outcome, network)
         record = _carried(weights.record, network, size, include_preprocessing, outcome)
         _warn_of_size(label, weights.record, size)
