@@ -87,7 +87,7 @@ class Table:
         try:
             self._results: dict[str, Any] = json.loads(self.path.read_text(encoding="utf-8"))
             lengths = {len(self._results[code]["acc"]) for code in self._results}
-        except (OSError, ValueError, TypeError, KeyError) as error:
+        except (OSError, ValueError, TypeError, LookupError) as error:
             raise ZooError(f"{shown(path)} is no table of Channel-Bench-Macro: {shown(error)}.") from None
         if lengths != {3}:
             raise ZooError(f"{shown(path)} is no table of Channel-Bench-Macro: not three accuracies each.")

@@ -1,5 +1,6 @@
 """The compound rule against the released networks, the paper's formula and its own budget."""
 
+import itertools
 import math
 from dataclasses import replace
 
@@ -149,3 +150,74 @@ def test_a_repeated_first_block_keeps_its_ratios():
 def test_scaling_keeps_name_free_fields():
     spec = replace(registry.architecture("ghostnet-1.0x"), classes=7)
     assert compound.scale(spec, 1.2, 1.1, 256).classes == 7
+
+
+def test_the_grid_is_what_doubles_the_cost():
+    """Against a plain enumeration: all points in steps of .1, by formula and by real multiply-adds."""
+    spec = registry.architecture("mobilenet-v2-1.0x")
+    start = cost(spec).macs
+    expected = set()
+    for a, b, g in itertools.product(range(10, 24), repeat=3):
+        alpha, beta, gamma = a / 10, b / 10, g / 10
+        if 1.8 <= alpha * beta**2 * gamma**2 <= 2.2:
+            large = compound.scale(spec, alpha, beta, round(224 * gamma))
+            if 1.8 <= cost(large).macs / start <= 2.2:
+                expected.add((alpha, beta, gamma))
+    assert set(compound.grid(spec, step=0.1, tolerance=0.1)) == expected
+    assert len(expected) >= 5
+
+
+def test_the_papers_bases_double_b0_by_the_formula_and_not_by_the_released_rounding():
+    """Section 4's 1.2, 1.1, 1.15: 1.92 by the formula. Rounded up as released, depth 1.2 adds a block to six stages."""
+    spec = registry.architecture("efficientnet-b0")
+    assert pytest.approx(1.920, abs=1e-3) == 1.2 * 1.1**2 * 1.15**2
+    large = compound.scale(spec, 1.2, 1.1, round(224 * 1.15))
+    assert cost(large).macs / cost(spec).macs == pytest.approx(2.573, abs=1e-3)
+    assert (1.2, 1.1, 1.15) not in compound.grid(spec)
+
+
+def test_the_grid_search_finds_what_scores_best_and_scores_it_once():
+    spec = registry.architecture("ghostnet-1.0x")
+    asked = []
+
+    def scorer(network, seed):
+        asked.append((network.fingerprint(), seed))
+        if network.input[0] == 269:
+            raise ValueError("no")
+        return -abs(network.input[0] - 246) - 0.01 * len(network.blocks)
+
+    found = compound.grid_search(spec, scorer, step=0.1, seeds=(0, 1))
+    assert {point[:3] for point in found} == set(compound.grid(spec, 0.1))
+    assert found[0].gamma == 1.1
+    means = [point.score.mean for point in found]
+    assert means == sorted(means, reverse=True)
+    assert all(point.macs == cost(point.spec).macs for point in found)
+    assert {point.score.failed for point in found if point.gamma == 1.2} == {"ValueError: no"}
+    assert len(asked) == len(set(asked))
+
+
+@pytest.mark.parametrize("dimension", compound.ALONE)
+def test_one_dimension_alone_at_equal_cost(dimension):
+    spec = registry.architecture("efficientnet-b0")
+    budget = 4 * cost(spec).macs
+    _, large = compound.largest(spec, budget, *compound.ALONE[dimension])
+    assert 0.95 * budget < cost(large).macs <= budget
+    changed = {
+        "depth": [len(stage) for stage in large.stages] != [len(stage) for stage in spec.stages],
+        "width": large.stem.out != spec.stem.out,
+        "resolution": large.input != spec.input,
+    }
+    assert [what for what, has in changed.items() if has] == [dimension]
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({"step": 0}, "step must lie between 0 and 1, not 0"),
+        ({"tolerance": 1.5}, "tolerance must lie between 0 and 1, not 1.5"),
+        ({"step": 0.9, "tolerance": 0.01}, "no point of a grid of step 0.9 doubles the cost of efficientnet-b0"),
+    ],
+)
+def test_bad_grids(options, why):
+    with pytest.raises(ZooError, match=why):
+        compound.grid(registry.architecture("efficientnet-b0"), **options)
