@@ -13,6 +13,7 @@ from zoo import catalog, references, registry
 sys.path.insert(0, str(Path(__file__).parent))  # `python -P` leaves it out
 
 from performance_tables import performance
+from scaling_tables import scaling
 from training_tables import training
 
 HERE = Path(__file__).parent
@@ -170,6 +171,7 @@ PAGES = {
     "benchmarks.md": benchmarks,
     "performance.md": performance,
     "training.md": training,
+    "scaling.md": scaling,
 }
 
 
