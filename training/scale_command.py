@@ -121,8 +121,9 @@ def _compare(args: argparse.Namespace, baseline: NetworkSpec, budget: int, start
         seeds = _whole(args.seeds, "seeds")
         scores = score(list(networks.values()), seeds, _scorer(args), engine=run, cache=cache, report=report)
     trajectory.print_networks(networks, budget, scores)
-    if args.plot:
-        print(trajectory.plot_networks(networks, Path(args.plot), scores))
+    plotted = trajectory.plot_networks(networks, Path(args.plot), scores) if args.plot else None
+    if plotted:
+        print(plotted)
     return 0
 
 

@@ -31,10 +31,12 @@ def print_steps(baseline: NetworkSpec, result: Enlarged) -> None:
 
 def print_networks(networks: dict[str, NetworkSpec], budget: int | None = None, scores: Sequence[Score] = ()) -> None:
     """A row a network; with a budget, how far below it each is."""
-    table = _table("network", *(["gap, %"] if budget else []), "MACs", "params", "score", "blocks", "channels", "px")
+    columns = ["network", *(["gap, %"] if budget else []), "MACs", "params", *(["score"] if scores else [])]
+    table = _table(*columns, "blocks", "channels", "px")
     for number, (name, spec) in enumerate(networks.items()):
         gap = [f"{100 - 100 * cost(spec).macs / budget:.1f}"] if budget else []
-        table.add_row(name, *gap, *_cells(spec, scores[number] if scores else None))
+        macs, params, score, *shape = _cells(spec, scores[number] if scores else None)
+        table.add_row(name, *gap, macs, params, *([score] if scores else []), *shape)
     console().print(table)
 
 
@@ -60,7 +62,8 @@ def _cells(spec: NetworkSpec, score: Score | None) -> list[str]:
 
 def plot_search(baseline: NetworkSpec, result: Enlarged, stem: Path) -> list[Path]:
     """Write STEM.shares.svg and STEM.scores.svg; nothing where matplotlib is not installed, and say so."""
-    shares, scores = _figure(), _figure()
+    shares = _figure()
+    scores = _figure() if shares else None
     if shares is None or scores is None:
         return []
     names = [baseline.name, *(f"{number} {one.name}" for number, one in enumerate(result.path, 1))]
@@ -82,16 +85,16 @@ def plot_search(baseline: NetworkSpec, result: Enlarged, stem: Path) -> list[Pat
     return [_saved(shares, Path(f"{stem}.shares.svg")), _saved(scores, Path(f"{stem}.scores.svg"))]
 
 
-def plot_networks(networks: dict[str, NetworkSpec], path: Path, scores: Sequence[Score] = ()) -> str:
-    """Shares of MACs by stage, and score against MACs if there are scores."""
+def plot_networks(networks: dict[str, NetworkSpec], path: Path, scores: Sequence[Score] = ()) -> Path | None:
+    """Shares of MACs by stage, with the scores if there are any; None where matplotlib is not installed."""
     figure = _figure()
     if figure is None:
-        return "no plot"
+        return None
     labels = list(networks)
     if scores:
         labels = [f"{name} {score.mean:.4g}" for name, score in zip(networks, scores, strict=True)]
     _shares(figure, dict(zip(labels, networks.values(), strict=True)))
-    return str(_saved(figure, path))
+    return _saved(figure, path)
 
 
 def _shares(figure: Figure, networks: dict[str, NetworkSpec]) -> None:

@@ -56,7 +56,7 @@ def increments(spec, number):
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(networks(), st.floats(1.05, 4.0))
+@given(networks(), st.floats(1.05, 40.0))
 def test_exact_never_above_and_nothing_more_fits(parent, ratio):
     target = int(cost(parent).macs * ratio)
     found = candidates(parent, target)
