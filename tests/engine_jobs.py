@@ -21,7 +21,7 @@ def difficult(number):
 
 
 def slow(number):
-    time.sleep(30 if number == 2 else 0.01)
+    time.sleep(60 if number == 2 else 0.01)
     return number
 
 

@@ -52,10 +52,10 @@ def test_what_is_raised_is_one_failure(name):
 @pytest.mark.parametrize("name", ["processes", "ray"], indirect=True)
 def test_what_takes_too_long_is_stopped(name):
     start = time.monotonic()
-    found = dict(engines.engine(name, timeout=6.0)(slow, JOBS))
-    assert found.pop(2) == engines.Failed("took longer than 6 seconds")
+    found = dict(engines.engine(name, timeout=15.0)(slow, JOBS))
+    assert found.pop(2) == engines.Failed("took longer than 15 seconds")
     assert found == {number: number for number in range(7) if number != 2}
-    assert time.monotonic() - start < 25
+    assert time.monotonic() - start < 50
 
 
 @pytest.mark.parametrize("name", ["processes", "ray"], indirect=True)
@@ -77,7 +77,7 @@ def test_a_search_that_is_left_leaves_no_process():
     next(answers)
     start = time.monotonic()
     answers.close()
-    assert time.monotonic() - start < 10
+    assert time.monotonic() - start < 40
 
 
 @pytest.mark.parametrize(
