@@ -1,0 +1,175 @@
+"""What widths a network can have: one variable for all convolutions that must agree, found from its primitives.
+
+BCNet (Su et al., arXiv 2105.10533) and BCNetV2 (arXiv 2203.13714) cut each variable's channels into K groups and keep
+c of them, m at least. Tied are a depthwise convolution and what it reads, and all that one residual path sums; a Ghost
+module's halves and squeeze-and-excitation follow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple
+
+from scaling_rules.errors import ZooError
+from scaling_rules.lower import Add, Concat, Conv, Dense, Pool, Primitive, SqueezeExcite, lower
+from scaling_rules.shapes import shapes
+from scaling_rules.spec import Block, NetworkSpec
+
+if TYPE_CHECKING:
+    import numpy as np
+
+Side = tuple[int, str, int]
+"""(variable, how a width follows from it, fixed): 'whole', 'half' rounded up, 'squeeze' as part of `fixed`."""
+
+Place = tuple[int, int, int]
+"""(stage, block, number of the inner width), from 0: -1 the block's output. Stage -1 is the stem, -2 the head."""
+
+
+class Variable(NamedTuple):
+    """Convolutions of one width: the first one's path, its channels at full width, and where a spec states it."""
+
+    path: str
+    channels: int
+    places: tuple[Place, ...]
+
+
+class _Term(NamedTuple):
+    """Multiply-adds of a primitive: a factor times the widths that are free."""
+
+    factor: int
+    sides: tuple[Side, ...]
+
+
+@dataclass(frozen=True)
+class WidthSpace:
+    """The width vectors of a network: channels of each variable, in network order."""
+
+    spec: NetworkSpec
+    variables: tuple[Variable, ...]
+    terms: tuple[_Term, ...]
+
+    def macs(self, widths: np.ndarray) -> np.ndarray:
+        """Multiply-adds of each row of `widths`, int (vectors, variables) of channels: those of its spec, exactly."""
+        import numpy as np
+
+        widths = np.asarray(widths, np.int64)
+        total = np.zeros(len(widths), np.int64)
+        sides: dict[Side, np.ndarray] = {}
+        for term in self.terms:
+            product = np.full(len(widths), term.factor, np.int64)
+            for side in term.sides:
+                if side not in sides:
+                    sides[side] = self._side(widths, *side)
+                product *= sides[side]
+            total += product
+        return total
+
+    def _side(self, widths: np.ndarray, variable: int, how: str, fixed: int) -> np.ndarray:
+        import numpy as np
+
+        own = widths[:, variable]
+        if how == "half":
+            return -(-own // 2)
+        if how == "squeeze":
+            return np.maximum(1, fixed * own // self.variables[variable].channels)
+        return own
+
+    def at(self, widths: Sequence[int]) -> NetworkSpec:
+        """The network of these channels. Raises ZooError for another number of them, and for one below 1."""
+        if len(widths) != len(self.variables):
+            raise ZooError(f"{self.spec.name} has {len(self.variables)} free widths, not {len(widths)}.")
+        stated: dict[Place, int] = {}
+        for variable, width in zip(self.variables, widths, strict=True):
+            stated |= dict.fromkeys(variable.places, int(width))
+
+        def block(number: int, index: int, old: Block) -> Block:
+            mids = tuple(stated[number, index, inner] for inner in range(len(old.mids)))
+            source = max(1, old.mids[-1]) if old.mids else 1
+            squeeze = max(1, old.squeeze * mids[-1] // source) if old.squeeze else 0
+            return replace(old, mids=mids, out=stated[number, index, -1], squeeze=squeeze)
+
+        stem = replace(self.spec.stem, out=stated[-1, 0, -1])
+        stages = tuple(
+            tuple(block(number, index, old) for index, old in enumerate(stage))
+            for number, stage in enumerate(self.spec.stages)
+        )
+        head = replace(self.spec.head, conv=stated.get((-2, 0, -1), 0))
+        return replace(self.spec, stem=stem, stages=stages, head=head)
+
+
+def space(spec: NetworkSpec) -> WidthSpace:
+    """The free widths of a network. Hidden layers after pooling, and the classifier, keep theirs."""
+    ops = {op.path: op for op in lower(spec)}
+    parent: dict[str, str] = {}
+
+    def root(path: str) -> str:
+        while parent.setdefault(path, path) != path:
+            path = parent[path]
+        return path
+
+    for op in ops.values():
+        tied: tuple[str, ...] = ()
+        # A padded shortcut's input may be narrower than the sum it goes to, so Subsample ties nothing.
+        if (isinstance(op, Conv) and op.groups > 1) or isinstance(op, Add | Pool | SqueezeExcite):
+            tied = op.inputs
+        for path in tied:
+            parent[root(op.path)] = root(path)
+
+    places: dict[str, list[Place]] = {}
+    for path, place in _places(spec):
+        places.setdefault(root(path), []).append(place)
+    order = list(dict.fromkeys(root(path) for path in ops))
+    index = {each: number for number, each in enumerate(group for group in order if group in places)}
+    first = {root(path): path for path in reversed(ops)}
+    variables = tuple(Variable(first[group], ops[first[group]].cout, tuple(places[group])) for group in index)
+    halves = {root(op.inputs[0]): root(op.path) for op in ops.values() if isinstance(op, Concat)}
+
+    def side(path: str) -> Side | None:
+        group = root(path)
+        if group in index:
+            return index[group], "whole", 0
+        return (index[halves[group]], "half", 0) if group in halves else None
+
+    return WidthSpace(spec, variables, tuple(_terms(spec, ops, side)))
+
+
+def _places(spec: NetworkSpec) -> list[tuple[str, Place]]:
+    """A primitive's path for each width that a spec states."""
+    inner = {
+        "mbconv": ("expand", "depthwise"),
+        "ghost": ("expand",),
+        "basic": ("conv1",),
+        "bottleneck": ("conv1", "conv2"),
+        "separable": ("depthwise",),
+        "conv": (),
+    }
+    last = {"basic": "conv2", "bottleneck": "conv3", "conv": "conv"}
+    found: list[tuple[str, Place]] = [("stem", (-1, 0, -1))]
+    for number, stage in enumerate(spec.stages):
+        for index, block in enumerate(stage):
+            at = f"stage{number + 1}.block{index + 1}"
+            names = inner[block.kind][-len(block.mids) :] if block.mids else ()
+            found += [(f"{at}.{name}", (number, index, n)) for n, name in enumerate(names)]
+            found.append((f"{at}.{last.get(block.kind, 'project')}", (number, index, -1)))
+    return [*found, ("head.conv", (-2, 0, -1))] if spec.head.conv else found
+
+
+def _terms(spec: NetworkSpec, ops: Mapping[str, Primitive], side: Callable[[str], Side | None]) -> Iterator[_Term]:
+    sizes = shapes(spec, tuple(ops.values()))
+    for op in ops.values():
+        if isinstance(op, SqueezeExcite):
+            own = side(op.path)
+            assert own
+            yield _Term(2, (own, (own[0], "squeeze", op.squeeze)))
+        elif isinstance(op, Conv | Dense):
+            factor = sizes[op.path][0] * sizes[op.path][1] * op.kernel**2 if isinstance(op, Conv) else 1
+            read = [] if isinstance(op, Conv) and op.groups > 1 else [(op.inputs[0], op.cin)]
+            sides = []
+            for path, width in [*read, (op.path, op.cout)]:
+                found = side(path)
+                if found:
+                    sides.append(found)
+                else:
+                    factor *= width
+            yield _Term(factor, tuple(sides))
