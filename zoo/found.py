@@ -1,5 +1,6 @@
 """Networks that a rule or a search found, as files that are names: 'found/small.json', or 'small' in `folder()`.
 
+A file may also be a spec alone, what `spec.to_json()` gives: a network of one's own.
 A file holds the spec, what it costs, and how it was found. One whose parts disagree, since somebody changed it by hand,
 is refused: a network is its spec, and its published costs must be that spec's.
 """
@@ -64,6 +65,11 @@ def read(path: Path) -> tuple[NetworkSpec, dict[str, Any]]:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise ZooError(f"cannot read {label}: {shown(error)}.") from None
+    if isinstance(data, dict) and "stages" in data:
+        try:
+            return spec_from_dict(data), {}
+        except ZooError as error:
+            raise ZooError(f"{label}: {error}") from None
     if not isinstance(data, dict) or not {"name", "macs", "params", "fingerprint", "spec"} <= set(data):
         raise ZooError(f"{label} is no network that `zoo scale` wrote: it needs name, macs, params, fingerprint, spec.")
     try:

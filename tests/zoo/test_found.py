@@ -37,6 +37,16 @@ def test_a_found_network_is_a_name(small, home):
     assert zoo.info("half-20")["source"] == "ours"
 
 
+def test_a_spec_alone_is_a_network_of_ones_own(small, tmp_path):
+    path = tmp_path / "mine.json"
+    path.write_text(small.to_json())
+    assert zoo.spec(str(path)) == small
+    assert zoo.load(path, num_classes=3).output_shape == (None, 3)
+    path.write_text(small.to_json().replace('"classes": 10', '"classes": -1'))
+    with pytest.raises(ZooError, match=r"mine\.json: classes must be a whole number of at least 0, not -1"):
+        zoo.spec(str(path))
+
+
 def test_another_file_is_another_network(small):
     found.write(small, {})
     assert zoo.cost("half-20").params < 100_000
