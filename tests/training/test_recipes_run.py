@@ -56,7 +56,7 @@ def test_three_steps(name, data):
     assert model.input_shape == (None, 64, 64, 3)
     set_trainable(model, told, head_only=False)
     batches = pipeline.train_batches(source, told, 64, seed=0)
-    trainer = run._trainer(job, model, batches, None, steps_per_epoch, strategy(), None)
+    trainer = run.trainer_of(job, model, batches, None, steps_per_epoch, strategy(), None)
     before = {v.path: keras.ops.convert_to_numpy(v) for v in model.variables}
     averages = [keras.ops.convert_to_numpy(average) for average in trainer.averages]
     own = _averaged(model) if averages else []
