@@ -20,6 +20,7 @@ from typing import NamedTuple, cast
 from scaling_rules import compound
 from scaling_rules.cost import Draft, alone, macs
 from scaling_rules.errors import ZooError, unknown
+from scaling_rules.lower import total_stride
 from scaling_rules.rounding import make_divisible
 from scaling_rules.spec import Block, Head, NetworkSpec, Stage
 
@@ -178,9 +179,7 @@ def _widest(start: Draft, stages: Iterable[int], fits: Callable[[Draft], bool]) 
 
 
 def _resolved(start: Draft, fits: Callable[[Draft], bool]) -> Draft | None:
-    stride = start.stem.stride * (2 if start.stem.pool else 1)
-    for block in (block for stage in start.stages for block in stage):
-        stride *= block.stride * (2 if block.pool else 1)
+    stride = total_stride(start.stem, (block for stage in start.stages for block in stage))
     step = stride // 2 if stride % 2 == 0 else stride
 
     def at(count: int) -> Draft:

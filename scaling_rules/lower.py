@@ -6,7 +6,7 @@ A primitive is named by its path ('stage2.block1.expand'); `inputs` are the path
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 from scaling_rules.errors import ZooError
@@ -171,23 +171,25 @@ def _conv(g: _Graph, at: str, x: str, b: Block) -> str:
 class Body(NamedTuple):
     """What a block kind computes before its shortcut is added, and which fields of a Block it uses.
 
-    mids: the numbers of inner widths allowed; strides: convolutions that may carry the stride;
+    mids: the numbers of inner widths allowed; paths: of the primitives that have the inner widths (of a block with
+    fewer, the last of them), and the block's own; strides: convolutions that may carry the stride;
     squeeze: whether it has squeeze-and-excitation.
     """
 
     lower: Callable[[_Graph, str, str, Block], str]
     mids: tuple[int, ...]
+    paths: tuple[str, ...]
     strides: int = 1
     squeeze: bool = False
 
 
 BODIES = {
-    "mbconv": Body(_mbconv, (1, 2), squeeze=True),
-    "ghost": Body(_ghost, (1,), squeeze=True),
-    "basic": Body(_basic, (1,), strides=2),
-    "bottleneck": Body(_bottleneck, (2,), strides=3),
-    "separable": Body(_separable, (1,)),
-    "conv": Body(_conv, (0,)),
+    "mbconv": Body(_mbconv, (1, 2), ("expand", "depthwise", "project"), squeeze=True),
+    "ghost": Body(_ghost, (1,), ("expand", "project"), squeeze=True),
+    "basic": Body(_basic, (1,), ("conv1", "conv2"), strides=2),
+    "bottleneck": Body(_bottleneck, (2,), ("conv1", "conv2", "conv3"), strides=3),
+    "separable": Body(_separable, (1,), ("depthwise", "project")),
+    "conv": Body(_conv, (0,), ("conv",)),
 }
 
 
@@ -273,12 +275,19 @@ def lower_part(part: Stem | Block | Head, fan_in: int, gate: str, classes: int) 
 def check(spec: NetworkSpec) -> None:
     """Raise ZooError for widths that do not fit together and for an input smaller than the total stride."""
     lower(spec)
-    total = spec.stem.stride * (2 if spec.stem.pool else 1)
-    for block in spec.blocks:
-        total *= block.stride * (2 if block.pool else 1)
+    total = total_stride(spec.stem, spec.blocks)
     if min(spec.input[:2]) < total:
         height, width = spec.input[:2]
         raise ZooError(f"input {height}x{width} is smaller than the network's total stride {total}.")
+
+
+def total_stride(stem: Stem, blocks: Iterable[Block]) -> int:
+    """Pixels of the input for one of the last map."""
+    total = 1
+    parts: tuple[Stem | Block, ...] = (stem, *blocks)
+    for part in parts:
+        total *= part.stride * (2 if part.pool else 1)
+    return total
 
 
 def stage_of(path: str) -> str:

@@ -12,9 +12,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from scaling_rules.errors import ZooError
-from scaling_rules.lower import Add, Concat, Conv, Dense, Pool, Primitive, SqueezeExcite, lower
+from scaling_rules.lower import BODIES, Concat, Conv, Dense, Primitive, SqueezeExcite, lower
 from scaling_rules.shapes import shapes
 from scaling_rules.spec import Block, NetworkSpec
+from scaling_rules.ties import ties
 
 if TYPE_CHECKING:
     import numpy as np
@@ -101,21 +102,7 @@ class WidthSpace:
 def space(spec: NetworkSpec) -> WidthSpace:
     """The free widths of a network. Hidden layers after pooling, and the classifier, keep theirs."""
     ops = {op.path: op for op in lower(spec)}
-    parent: dict[str, str] = {}
-
-    def root(path: str) -> str:
-        while parent.setdefault(path, path) != path:
-            path = parent[path]
-        return path
-
-    for op in ops.values():
-        tied: tuple[str, ...] = ()
-        # A padded shortcut's input may be narrower than the sum it goes to, so Subsample ties nothing.
-        if (isinstance(op, Conv) and op.groups > 1) or isinstance(op, Add | Pool | SqueezeExcite):
-            tied = op.inputs
-        for path in tied:
-            parent[root(op.path)] = root(path)
-
+    root = ties(ops.values())
     places: dict[str, list[Place]] = {}
     for path, place in _places(spec):
         places.setdefault(root(path), []).append(place)
@@ -136,22 +123,13 @@ def space(spec: NetworkSpec) -> WidthSpace:
 
 def _places(spec: NetworkSpec) -> list[tuple[str, Place]]:
     """A primitive's path for each width that a spec states."""
-    inner = {
-        "mbconv": ("expand", "depthwise"),
-        "ghost": ("expand",),
-        "basic": ("conv1",),
-        "bottleneck": ("conv1", "conv2"),
-        "separable": ("depthwise",),
-        "conv": (),
-    }
-    last = {"basic": "conv2", "bottleneck": "conv3", "conv": "conv"}
     found: list[tuple[str, Place]] = [("stem", (-1, 0, -1))]
     for number, stage in enumerate(spec.stages):
         for index, block in enumerate(stage):
             at = f"stage{number + 1}.block{index + 1}"
-            names = inner[block.kind][-len(block.mids) :] if block.mids else ()
-            found += [(f"{at}.{name}", (number, index, n)) for n, name in enumerate(names)]
-            found.append((f"{at}.{last.get(block.kind, 'project')}", (number, index, -1)))
+            *inner, last = BODIES[block.kind].paths[-len(block.mids) - 1 :]
+            found += [(f"{at}.{name}", (number, index, n)) for n, name in enumerate(inner)]
+            found.append((f"{at}.{last}", (number, index, -1)))
     return [*found, ("head.conv", (-2, 0, -1))] if spec.head.conv else found
 
 

@@ -13,8 +13,10 @@ from keras import layers
 
 import zoo
 from scaling_rules.errors import ZooError
-from scaling_rules.lower import Add, Conv, lower, stage_of
+from scaling_rules.lower import Add, lower, stage_of
+from scaling_rules.ties import branch_ends
 from training.recipe import Recipe
+from zoo.growing import PREFIX
 from zoo.inspection import spec_of
 from zoo.preprocessing import at_size
 
@@ -43,7 +45,11 @@ class Job:
 def build(job: Job, classes: int, replicas: int) -> tuple[keras.Model, dict[str, Any]]:
     """The network as the recipe wants it, and how to prepare pictures for it."""
     told = job.recipe
-    record = zoo.record_of(zoo.load(job.model, job.pretrained)) if job.pretrained and not told.evaluate else None
+    # A network that grows, at the recipe's resolution too, need not compute what the smaller one did: it is trained.
+    strict = not str(job.pretrained).startswith(PREFIX)
+    record = None
+    if job.pretrained and not told.evaluate:
+        record = zoo.record_of(zoo.load(job.model, job.pretrained, strict=strict))
     size = told.resolution or (record["preprocessing"]["crop"] if record else zoo.spec(job.model).input[0])
     keras.config.set_dtype_policy(told.precision)
     try:
@@ -54,6 +60,7 @@ def build(job: Job, classes: int, replicas: int) -> tuple[keras.Model, dict[str,
             input_shape=size,
             dropout=told.dropout,
             drop_path=told.drop_path,
+            strict=strict,
         )
     finally:
         keras.config.set_dtype_policy("float32")
@@ -62,8 +69,10 @@ def build(job: Job, classes: int, replicas: int) -> tuple[keras.Model, dict[str,
     if job.pretrained:
         # Drawn as the network's own is, a new classifier of few classes begins with a loss far above that of a guess,
         # and its gradients spoil what was learned. BiT's release begins with zeros, too.
+        # What else is new, as in a network grown from a smaller one's weights, stays as it was drawn.
         for path in zoo.report(model).new:
-            zoo.variables(model)[path].assign(0 * zoo.variables(model)[path])
+            if path.startswith("head.classifier."):
+                zoo.variables(model)[path].assign(0 * zoo.variables(model)[path])
     for layer in model._flatten_layers():
         if isinstance(layer, layers.BatchNormalization):
             # On JAX a batch is one array, and its batch norms are over all of it anyhow.
@@ -84,14 +93,10 @@ def _zero_gamma(model: keras.Model) -> None:
     """Set the last batch norms of each residual branch to 0 (Goyal et al. 2017, arXiv 1706.02677, section 5.1)."""
     ops = {op.path: op for op in lower(spec_of(model))}
     variables = zoo.variables(model)
-    for op in [op for op in ops.values() if isinstance(op, Add)]:
-        paths = [op.inputs[0]]
-        while paths:
-            last = ops[paths.pop()]
-            if isinstance(last, Conv):
-                variables[f"{last.path}.norm.gamma"].assign(0 * variables[f"{last.path}.norm.gamma"])
-            else:  # a ghost module ends in two, side by side
-                paths += last.inputs
+    for op in ops.values():
+        if isinstance(op, Add):
+            for path in branch_ends(op, ops):
+                variables[f"{path}.norm.gamma"].assign(0 * variables[f"{path}.norm.gamma"])
 
 
 def set_trainable(model: keras.Model, told: Recipe, head_only: bool) -> None:

@@ -8,16 +8,27 @@ Ghost modules kept, squeeze-and-excitation split, and shares that are drawn: equ
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
 
 from scaling_rules.errors import ZooError
-from scaling_rules.lower import Add, Concat, Conv, Dense, Pool, Primitive, SqueezeExcite, Subsample, block_of, lower
+from scaling_rules.lower import (
+    Add,
+    Concat,
+    Conv,
+    Dense,
+    Primitive,
+    SqueezeExcite,
+    Subsample,
+    block_of,
+    lower,
+)
 from scaling_rules.shapes import tensors
 from scaling_rules.spec import NetworkSpec
+from scaling_rules.ties import branch_ends, ties
 
 DEAD = -1
 """In a map: a channel that nothing reads, since the small network has none such."""
@@ -156,17 +167,9 @@ def _said(op: Primitive) -> str:
 
 def _last_norms(small: Mapping[str, Primitive], ops: Mapping[str, Primitive]) -> list[str]:
     """Gamma and beta of the last batch norms of each new block's branch."""
-    found = []
-    for op in ops.values():
-        if isinstance(op, Add) and op.path not in small:
-            paths = [op.inputs[0]]
-            while paths:
-                last = ops[paths.pop()]
-                if isinstance(last, Conv):
-                    found += [f"{last.path}.norm.gamma", f"{last.path}.norm.beta"]
-                else:  # a Ghost module ends in two, side by side
-                    paths += last.inputs
-    return found
+    new = [op for op in ops.values() if isinstance(op, Add) and op.path not in small]
+    ends = [path for op in new for path in branch_ends(op, ops)]
+    return [f"{path}.norm.{name}" for path in ends for name in ("gamma", "beta")]
 
 
 # -- which channel of the large network is a copy of which of the small one
@@ -180,16 +183,13 @@ class _Maps:
     ops: Mapping[str, Primitive]
     chance: np.random.Generator
     small: dict[str, Primitive] = field(init=False)
-    _parent: dict[str, str] = field(default_factory=dict)
-    _of: dict[str, np.ndarray] = field(default_factory=dict)
+    _root: Callable[[str], str] = field(init=False)
+    _of: dict[str, np.ndarray] = field(init=False)
 
     def __post_init__(self) -> None:
         self.small = {op.path: op for op in lower(self.network)}
-        self._of[self._root("input")] = np.arange(self.network.input[2])
-        for op in self.ops.values():
-            for path in self._tied(op):
-                self._parent[self._root(path)] = self._root(op.path)
-        self._of = {self._root(path): values for path, values in self._of.items()}
+        self._root = ties(self.ops.values())
+        self._of = {self._root("input"): np.arange(self.network.input[2])}
         # Halves first: a Ghost module's output follows its primary convolution, and with it the whole trunk.
         for op in self.ops.values():
             if isinstance(op, Concat) and isinstance(self.small.get(op.path), Concat):
@@ -197,17 +197,6 @@ class _Maps:
         for op in self.ops.values():
             if op.path in self.small and self._root(op.path) not in self._of:
                 self._of[self._root(op.path)] = self._drawn(op)
-
-    def _tied(self, op: Primitive) -> tuple[str, ...]:
-        """Inputs whose channels are the output's own."""
-        if isinstance(op, Conv):
-            return op.inputs if op.groups > 1 else ()
-        return op.inputs if isinstance(op, Add | Pool | SqueezeExcite) else ()
-
-    def _root(self, path: str) -> str:
-        while self._parent.setdefault(path, path) != path:
-            path = self._parent[path]
-        return path
 
     def _halve(self, op: Concat) -> None:
         whole, primary = self._root(op.path), self._root(op.inputs[0])
@@ -217,7 +206,7 @@ class _Maps:
         elif primary in self._of:
             half = self._of[primary]
         else:
-            half = self._copies(own, self.ops[op.inputs[0]].cout)
+            half = self.copies(own, self.ops[op.inputs[0]].cout)
         both = np.concatenate([half, own + half])[: op.cout]
         both[both >= self.small[op.path].cout] = DEAD  # the small network's module cut this channel off
         self._of[primary] = half
@@ -231,14 +220,14 @@ class _Maps:
                 first = self._of[self._root(other.inputs[0])]
                 fresh = own - self.small[self.small[other.path].inputs[0]].cout
                 rest = wide - len(first)
-                more = self._copies(fresh, rest) + own - fresh if fresh else np.full(rest, DEAD)
+                more = self.copies(fresh, rest) + own - fresh if fresh else np.full(rest, DEAD)
                 return np.concatenate([first, more])
-        return self._copies(own, wide)
+        return self.copies(own, wide)
 
     def _sum_of(self, op: Subsample) -> str:
         return next(each.path for each in self.ops.values() if isinstance(each, Add) and op.path in each.inputs)
 
-    def _copies(self, own: int, wide: int) -> np.ndarray:
+    def copies(self, own: int, wide: int) -> np.ndarray:
         """Each channel itself, then copies of drawn ones, as equally often as can be."""
         more = wide - own
         rounds = [self.chance.permutation(own) for _ in range(-(-more // own))]
@@ -246,10 +235,6 @@ class _Maps:
 
     def __getitem__(self, path: str) -> np.ndarray:
         return self._of[self._root(path)]
-
-    def free(self, own: int, wide: int) -> np.ndarray:
-        """A map of channels that nothing else is tied to: those inside squeeze-and-excitation."""
-        return self._copies(own, wide)
 
 
 @dataclass
@@ -293,7 +278,7 @@ def _fill(
     elif isinstance(op, SqueezeExcite):
         theirs = maps.small[op.path]
         assert isinstance(theirs, SqueezeExcite)
-        inner, outer = maps.free(theirs.squeeze, op.squeeze), maps[op.path]
+        inner, outer = maps.copies(theirs.squeeze, op.squeeze), maps[op.path]
         kernel(f"{op.path}.reduce.kernel", outer, inner)
         vector(f"{op.path}.reduce.bias", inner)
         kernel(f"{op.path}.expand.kernel", inner, outer)

@@ -123,3 +123,21 @@ def test_bad_scorers(text, why):
 def test_bad_proxies(digits, options, sets, why):
     with pytest.raises(ZooError, match=why):
         search.Proxy(str(digits), recipe.load("digits", list(sets)), **options)
+
+
+def test_training_from_grown_weights_zeroes_the_classifier_alone(tmp_path, monkeypatch):
+    """What else is new, the blocks that begin as identities, must be able to learn: their kernels stay drawn."""
+    from training import job
+    from zoo import found
+
+    monkeypatch.setenv("ZOO_HOME", str(tmp_path))
+    zoo.save(zoo.build(tiny()), tmp_path / "small")
+    found.write(replace(compound.scale(tiny(), 2.0, 1.5), name="grown-tiny"), {})
+    told = recipe.load("digits", [])
+    model, _ = job.build(job.Job("grown-tiny", "digits", told, f"grow:{tmp_path / 'small'}"), 3, 1)
+    values = {path: variable.numpy() for path, variable in zoo.variables(model).items()}
+    assert model.input_shape == (None, 32, 32, 3)
+    assert not values["head.classifier.dense.kernel"].any()
+    assert values["stage1.block2.conv1.conv.kernel"].any()
+    assert values["stage1.block2.conv1.norm.moving_variance"].all()
+    assert not values["stage1.block2.conv2.norm.gamma"].any()
