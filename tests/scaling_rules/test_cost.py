@@ -57,7 +57,7 @@ def test_all_of_channel_bench_mobilenet(shared):
     data = json.loads((shared / "channel_bench_macro" / "Results_MobileNet.json").read_text())
     assert len(data) == 4**7
     for code, entry in data.items():
-        total = cost(registry.architecture.__wrapped__(f"channel-bench-mobilenet-{code}"))
+        total = cost(registry._architecture.__wrapped__(f"channel-bench-mobilenet-{code}"))
         assert (total.params, total.macs) == (entry["params"], entry["flops"]), code
 
 
