@@ -97,7 +97,10 @@ def start(threads: int | None = None, deterministic: bool = False) -> None:
         import tensorflow as tf
 
         if threads:
-            tf.config.threading.set_intra_op_parallelism_threads(threads)
+            try:
+                tf.config.threading.set_intra_op_parallelism_threads(threads)
+            except RuntimeError:
+                raise ZooError(f"threads={threads} comes too late: TensorFlow already runs in this process.") from None
         if deterministic:
             tf.config.experimental.enable_op_determinism()
         tf.constant(0)

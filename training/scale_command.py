@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import platform
-import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -212,7 +211,7 @@ def _written(
             "baseline": {"name": baseline.name, "macs": macs(baseline), "params": cost(baseline).params},
             "budget": budget,
             "gap": round(1 - macs(spec) / budget, 6),
-            "command": shlex.join(["zoo", *sys.argv[1:]]),
+            "command": args.said,
             "date": f"{date.today():%Y-%m-%d}",
             "seconds": round(time.monotonic() - started, 1),
             "versions": {

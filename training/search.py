@@ -31,7 +31,7 @@ class Proxy:
     not looked at: each network is trained at its own, times `shrink`. metric: 'top1' in percent, or 'loss', minus the
     cross-entropy in nats, whose steps are finer. start: weights of a smaller network, a name, folder or file as
     `zoo.load` takes it, which each network grows from (`weights.grow`); '' for random ones. threads: of TensorFlow, 0
-    for its own choice.
+    for its own choice; a process in which TensorFlow already runs takes no other number.
 
     The seed is that of weights, order and augmentation; minival is always the same pictures. It can be sent to other
     processes and machines, which need the data under the same path.
@@ -44,7 +44,7 @@ class Proxy:
     shrink: float = 1.0
     metric: str = "top1"
     start: str = ""
-    threads: int = 1
+    threads: int = 0
 
     def __post_init__(self) -> None:
         if self.recipe.distill or self.recipe.head_first_epochs:

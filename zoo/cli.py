@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import shlex
 import sys
 
 from absl.flags import argparse_flags
@@ -186,7 +187,9 @@ def _scale(parser: argparse_flags.ArgumentParser) -> None:
 def run(argv: list[str] | None = None) -> int:
     """Entry point of the console script: runs a command and returns its exit code."""
     parser = _parser()
-    args = parser.parse_args(sys.argv[1:] if argv is None else argv)
+    argv = sys.argv[1:] if argv is None else argv
+    args = parser.parse_args(argv)
+    args.said = shlex.join(["zoo", *argv])  # what a file that the command writes cites
     if args.version:
         import zoo
 

@@ -10,7 +10,7 @@ import zoo
 from scaling_rules import compound
 from scaling_rules.errors import ZooError
 from scaling_rules.search import engines, scoring
-from training import recipe, search
+from training import command, recipe, search
 from zoo import registry
 
 DIGITS = ("epochs=2", "augment={}")
@@ -141,3 +141,9 @@ def test_training_from_grown_weights_zeroes_the_classifier_alone(tmp_path, monke
     assert values["stage1.block2.conv1.conv.kernel"].any()
     assert values["stage1.block2.conv1.norm.moving_variance"].all()
     assert not values["stage1.block2.conv2.norm.gamma"].any()
+
+
+def test_threads_are_set_before_anything_runs(digits):
+    command.start()
+    with pytest.raises(ZooError, match="threads=63 comes too late"):
+        proxy(digits, threads=63)(tiny(), 0)
