@@ -32,7 +32,7 @@ TIMES = {"emoji-ghostnet": 6, "emoji-efficientnet": 4}
 """The budget, as a multiple of the baseline's cost."""
 
 SHORT = ("epochs=2", "batch=64", "learning_rate.warmup_epochs=0.3")
-LONG = ("epochs=6", "batch=64", "learning_rate.warmup_epochs=0.6")
+LONG = ("epochs=4", "batch=64", "learning_rate.warmup_epochs=0.4")
 ENVIRONMENT = {"TF_ENABLE_ONEDNN_OPTS": "1"}
 """Where a processor has no VNNI, TensorFlow leaves its faster convolutions off by itself."""
 
@@ -124,7 +124,7 @@ def train(data: str, part: str) -> None:
             sets = [f"--set={each}" for each in (*LONG, f"resolution={spec.input[0]}")]
             flags = [f"--model={FOLDER / name}.json", f"--dataset={data}", "--recipe=small", *sets, f"--seed={seed}"]
             run(
-                ["-m", "training.train", *flags, "--threads=1", "--eval_every=6", f"--work_dir={folder}"],
+                ["-m", "training.train", *flags, "--threads=1", "--eval_every=4", f"--work_dir={folder}"],
                 out,
                 {"name": name, "seed": seed, "macs": macs(spec)},
                 Path(folder) / "result.json",

@@ -7,7 +7,7 @@ module's halves and squeeze-and-excitation follow.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -28,11 +28,15 @@ Place = tuple[int, int, int]
 
 
 class Variable(NamedTuple):
-    """Convolutions of one width: the first one's path, its channels at full width, and where a spec states it."""
+    """Convolutions of one width: the first one's path, its channels at full width, and where a spec states it.
+
+    paired: whether a Ghost module makes them, whose second half has a channel for each of the first.
+    """
 
     path: str
     channels: int
     places: tuple[Place, ...]
+    paired: bool
 
 
 class _Term(NamedTuple):
@@ -44,11 +48,16 @@ class _Term(NamedTuple):
 
 @dataclass(frozen=True)
 class WidthSpace:
-    """The width vectors of a network: channels of each variable, in network order."""
+    """The width vectors of a network: channels of each variable, in network order.
+
+    sides: how the channels of each primitive's output follow from a variable, by path; those of a layer inside
+    squeeze-and-excitation at the path + '.reduce'. A path that is not there keeps its channels.
+    """
 
     spec: NetworkSpec
     variables: tuple[Variable, ...]
     terms: tuple[_Term, ...]
+    sides: Mapping[str, Side]
 
     def macs(self, widths: np.ndarray) -> np.ndarray:
         """Multiply-adds of each row of `widths`, int (vectors, variables) of channels: those of its spec, exactly."""
@@ -67,14 +76,7 @@ class WidthSpace:
         return total
 
     def _side(self, widths: np.ndarray, variable: int, how: str, fixed: int) -> np.ndarray:
-        import numpy as np
-
-        own = widths[:, variable]
-        if how == "half":
-            return -(-own // 2)
-        if how == "squeeze":
-            return np.maximum(1, fixed * own // self.variables[variable].channels)
-        return own
+        return part(widths[:, variable], self.variables[variable].channels, how, fixed)
 
     def at(self, widths: Sequence[int]) -> NetworkSpec:
         """The network of these channels. Raises ZooError for another number of them, and for one below 1."""
@@ -99,6 +101,17 @@ class WidthSpace:
         return replace(self.spec, stem=stem, stages=stages, head=head)
 
 
+def part(width: np.ndarray, channels: int, how: str, fixed: int) -> np.ndarray:
+    """Channels that follow from a variable's `width`, int, as a `Side` says; channels: the variable's at full width."""
+    import numpy as np
+
+    if how == "half":
+        return -(-width // 2)
+    if how == "squeeze":
+        return np.maximum(1, fixed * width // channels)
+    return width
+
+
 def space(spec: NetworkSpec) -> WidthSpace:
     """The free widths of a network. Hidden layers after pooling, and the classifier, keep theirs."""
     ops = {op.path: op for op in lower(spec)}
@@ -109,16 +122,21 @@ def space(spec: NetworkSpec) -> WidthSpace:
     order = list(dict.fromkeys(root(path) for path in ops))
     index = {each: number for number, each in enumerate(group for group in order if group in places)}
     first = {root(path): path for path in reversed(ops)}
-    variables = tuple(Variable(first[group], ops[first[group]].cout, tuple(places[group])) for group in index)
     halves = {root(op.inputs[0]): root(op.path) for op in ops.values() if isinstance(op, Concat)}
-
-    def side(path: str) -> Side | None:
+    variables = tuple(
+        Variable(first[group], ops[first[group]].cout, tuple(places[group]), group in halves.values())
+        for group in index
+    )
+    sides: dict[str, Side] = {}
+    for path, op in ops.items():
         group = root(path)
         if group in index:
-            return index[group], "whole", 0
-        return (index[halves[group]], "half", 0) if group in halves else None
-
-    return WidthSpace(spec, variables, tuple(_terms(spec, ops, side)))
+            sides[path] = (index[group], "whole", 0)
+        elif group in halves:
+            sides[path] = (index[halves[group]], "half", 0)
+        if isinstance(op, SqueezeExcite):
+            sides[f"{path}.reduce"] = (index[group], "squeeze", op.squeeze)
+    return WidthSpace(spec, variables, tuple(_terms(spec, ops, sides)), sides)
 
 
 def _places(spec: NetworkSpec) -> list[tuple[str, Place]]:
@@ -133,21 +151,18 @@ def _places(spec: NetworkSpec) -> list[tuple[str, Place]]:
     return [*found, ("head.conv", (-2, 0, -1))] if spec.head.conv else found
 
 
-def _terms(spec: NetworkSpec, ops: Mapping[str, Primitive], side: Callable[[str], Side | None]) -> Iterator[_Term]:
+def _terms(spec: NetworkSpec, ops: Mapping[str, Primitive], sides: Mapping[str, Side]) -> Iterator[_Term]:
     sizes = shapes(spec, tuple(ops.values()))
     for op in ops.values():
         if isinstance(op, SqueezeExcite):
-            own = side(op.path)
-            assert own
-            yield _Term(2, (own, (own[0], "squeeze", op.squeeze)))
+            yield _Term(2, (sides[op.path], sides[f"{op.path}.reduce"]))
         elif isinstance(op, Conv | Dense):
             factor = sizes[op.path][0] * sizes[op.path][1] * op.kernel**2 if isinstance(op, Conv) else 1
             read = [] if isinstance(op, Conv) and op.groups > 1 else [(op.inputs[0], op.cin)]
-            sides = []
+            free = []
             for path, width in [*read, (op.path, op.cout)]:
-                found = side(path)
-                if found:
-                    sides.append(found)
+                if path in sides:
+                    free.append(sides[path])
                 else:
                     factor *= width
-            yield _Term(factor, tuple(sides))
+            yield _Term(factor, tuple(free))
