@@ -70,9 +70,10 @@ def candidates(
     """Every enlarging of `parent` by one of `moves` that costs at most `target` multiply-adds and more than `parent`.
 
     deeper: as many blocks as fit are added to a stage, copies of its last one; wider: its widths grow in proportion,
-    by the rounding of its family; resolution: the largest that fits and changes every feature map, in halves of the
-    total stride; uniform: what compound scaling of `baseline` (`parent` itself if None) has and `parent` lacks. What is
-    then missing to `target` is made up by widths of the moved stage, or of all: no further step of one of them fits.
+    by the rounding of its family; resolution: the largest that fits, in halves of the total stride, which change every
+    map, or from an odd half to the next whole every one but the coarsest; uniform: what compound scaling of `baseline`
+    (`parent` itself if None) has and `parent` lacks. What is then missing to `target` is made up by widths of the moved
+    stage, or of all: no further step of one of them fits.
 
     A move that leads to nothing within the target and the limits is left out. Raises ZooError for an unknown move,
     limits of another number of stages, and a target below the parent's cost.
@@ -187,12 +188,7 @@ def _resolved(start: Draft, fits: Callable[[Draft], bool]) -> Draft | None:
         return start._replace(input=(height + count * step, width + count * step, channels))
 
     count = _largest(lambda count: _possible(fits, at(count)), 4096)
-
-    def changes_all(count: int) -> bool:
-        larger = at(count).input
-        return all(-(-larger[i] // stride) > -(-start.input[i] // stride) for i in (0, 1))
-
-    return at(count) if count and changes_all(count) else None
+    return at(count) if count else None
 
 
 def _uniform(start: Draft, baseline: NetworkSpec, fits: Callable[[Draft], bool]) -> Draft:

@@ -89,11 +89,10 @@ def test_a_move_changes_what_it_says(parent, ratio):
                 assert own[1:] == theirs[1:]
         if one.move == "resolution":
             before, after = shapes(parent), shapes(one.spec)
-            assert all(
-                after[path] > before[path]
-                for path in before
-                if not path.startswith(("input", "head.pool", "head.hidden", "head.classifier"))
-            )
+            maps = [path for path, size in before.items() if size != (1, 1) and path != "input"]
+            coarsest = min(before[path] for path in maps)
+            assert all(after[path] > before[path] for path in maps if before[path] > coarsest)
+            assert all(after[path] >= before[path] for path in maps)
             assert [len(stage) for stage in one.spec.stages] == [len(stage) for stage in parent.stages]
         if one.move == "deeper":
             assert one.spec.input == parent.input
@@ -115,6 +114,13 @@ def test_four_times_the_cost_is_reached_within_one_percent(name):
     found = {one.name: one for one in candidates(parent, target)}
     assert len(found) == 2 * len(parent.stages) + 2
     assert {name for name, one in found.items() if one.macs < 0.99 * target} == COARSE.get(name, set())
+
+
+def test_resolution_goes_on_from_half_a_stride():
+    """Total stride 32: 240 pixels to 256 leave the last map at 8x8 and enlarge all others."""
+    parent = replace(registry.architecture("efficientnet-b0"), input=(240, 240, 3))
+    (found,) = candidates(parent, int(1.2 * cost(parent).macs), moves=["resolution"])
+    assert found.spec.input == (256, 256, 3)
 
 
 def test_uniform_is_the_compound_rule_and_what_is_left():
