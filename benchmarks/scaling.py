@@ -3,10 +3,10 @@
 python benchmarks/scaling.py search --data=../shared/datasets/emoji
 python benchmarks/scaling.py train --data=../shared/datasets/emoji [--part=1/2]   (and --part=2/2 beside it)
 
-search: writes both baselines, all enlarged networks and the greedy searches' results into docs/results/scaling. The
-networks "-greedy" are of a first search, at commit 9366813: two seeds, and no second step of resolution (docs/scaling.md
-says why). "-greedy-2" goes on from its scores. train:
-each network five times, a line in docs/results/scaling.jsonl as each ends. Both go on where they were stopped.
+search: writes both baselines, all enlarged networks and the greedy searches' results into docs/results/scaling. train:
+each network five times, a line in docs/results/scaling.jsonl as each ends. Both go on where they were stopped. The
+networks "-greedy" are of a first search, at commit 9366813, with two seeds and no second step of resolution (why:
+docs/scaling.md); "-greedy-2" goes on from its scores.
 """
 
 from __future__ import annotations

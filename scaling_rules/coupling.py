@@ -109,8 +109,8 @@ def coupling(space: WidthSpace, method: str, groups: int = 20, least: int = 1) -
     name = shown(space.spec.name)
     if not space.variables:
         raise ZooError(f"{name} has no width that could be another.")
-    if any(isinstance(op, Subsample) and op.cin != op.cout for op in lower(space.spec)):
-        raise ZooError(f"{name} has shortcuts padded with zero channels, which no supernet of widths can share.")
+    if any(isinstance(op, Subsample) for op in lower(space.spec)):
+        raise ZooError(f"{name} has padded shortcuts, which no supernet of widths can share.")
     if method in ("ua", "autoslim"):
         return Coupling(space, groups, least, both=False)
     if method == "bcnetv2":

@@ -150,14 +150,13 @@ def batch(dialect: Dialect, tensors: Mapping[str, tf.Tensor], parts: int = 1) ->
     return norm
 
 
-def of_first(count: int, dialect: Dialect, tensors: Mapping[str, tf.Tensor]) -> Norm:
-    """Batch norms by the statistics of the first `count` pictures of a batch: recalibrated and applied in one pass."""
+def collecting(dialect: Dialect, tensors: Mapping[str, tf.Tensor], found: dict[str, tf.Tensor]) -> Norm:
+    """Batch norms by the batch's own statistics, which are put into `found` by tensor path, as `moving` reads them."""
 
     def norm(path: str, x: tf.Tensor) -> tf.Tensor:
-        axes = list(range(x.shape.rank - 1))
-        mean, variance = tf.nn.moments(x[:count], axes)
-        return tf.nn.batch_normalization(
-            x, mean, variance, tensors[f"{path}.norm.beta"], tensors[f"{path}.norm.gamma"], dialect.epsilon
-        )
+        mean, variance = tf.nn.moments(x, list(range(x.shape.rank - 1)))
+        found.update({f"{path}.norm.moving_mean": mean, f"{path}.norm.moving_variance": variance})
+        beta, gamma = (tensors[f"{path}.norm.{name}"] for name in ("beta", "gamma"))
+        return tf.nn.batch_normalization(x, mean, variance, beta, gamma, dialect.epsilon)
 
     return norm

@@ -91,7 +91,7 @@ class Trainer:
 
     def _train_step(self, images: Any, labels: Any, step: tf.Tensor, decay: tf.Tensor) -> tf.Tensor:
         def replica(images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-            loss, gradients = self._gradients(images, labels)
+            loss, gradients = self._gradients(images, labels, step)
             # The optimizer sums over replicas by itself.
             self.optimizer.apply(gradients, self.model.trainable_variables)
             for average, variable in zip(self.averages, _averaged(self.model) if self.decay else (), strict=True):
@@ -114,7 +114,7 @@ class Trainer:
             scaled = self.optimizer.scale_loss(loss)
         return loss, tape.gradient(scaled, [variable.value for variable in self.model.trainable_variables])
 
-    def _gradients(self, images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor]]:
+    def _gradients(self, images: tf.Tensor, labels: tf.Tensor, _step: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor]]:
         if self.accumulate == 1:
             return self._part(images, labels)
         size = tf.shape(images)[0] // self.accumulate

@@ -247,7 +247,7 @@ class _Walker:
         return max(read) * (0.25 if isinstance(op, SqueezeExcite) else 1.0)  # a gate is 0.5 at the start
 
 
-def _normalize(spec: NetworkSpec, x: Any) -> Any:
+def normalize(spec: NetworkSpec, x: Any) -> Any:
     """(pixel - mean) / std as one constant layer, in float32 whatever the policy."""
     scale = [1 / std for std in spec.std]
     offset = [-mean / std for mean, std in zip(spec.mean, spec.std, strict=True)]
@@ -284,7 +284,7 @@ def build(
     """
     inputs = keras.Input((*size, spec.input[2]), name="image")
     walker = _Walker(spec, values or {}, {"spec": json.loads(spec.to_json()), "record": record})
-    walker.outputs["input"] = _normalize(spec, inputs) if include_preprocessing else inputs
+    walker.outputs["input"] = normalize(spec, inputs) if include_preprocessing else inputs
     ops = lower(spec)
     for op in ops:
         walker.walk(op)

@@ -106,7 +106,7 @@ def test_bad_input():
         ("2 groups or more, not 1", MOBILENET, "ua", 1, 1),
         ("must be 1 to 19 of the 20 groups, not 20", MOBILENET, "ua", 20, 20),
         ("must be 1 to 3 of the 4 groups, not 0", MOBILENET, "ua", 4, 0),
-        ("resnet-20 has shortcuts padded", space(resnet), "bcnet", 20, 1),
+        ("resnet-20 has padded shortcuts", space(resnet), "bcnet", 20, 1),
     ):
         with pytest.raises(ZooError, match=message):
             coupling(given_space, method, groups, least)

@@ -32,15 +32,18 @@ def test_equals_keras(name, training):
     assert np.abs(ours - theirs).max() < 1e-5 * np.abs(theirs).max()
 
 
-def test_statistics_of_parts_and_of_the_first():
+def test_statistics_of_parts_and_collected():
     spec = zoo.spec("resnet-20")
     rng = np.random.default_rng(3)
     tensors = {"x.norm.gamma": rng.uniform(1, 2, 4).astype("f"), "x.norm.beta": rng.uniform(1, 2, 4).astype("f")}
     maps = tf.constant(rng.standard_normal((6, 2, 2, 4)), tf.float32)
     whole = forward.batch(spec.dialect, tensors)
     halves = forward.batch(spec.dialect, tensors, parts=2)("x", maps)
-    first = forward.of_first(3, spec.dialect, tensors)("x", maps)
+    found = {}
+    first = forward.collecting(spec.dialect, tensors, found)("x", maps[:3])
     np.testing.assert_allclose(halves[:3], whole("x", maps[:3]), rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(halves[3:], whole("x", maps[3:]), rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(first[:3], halves[:3], rtol=1e-5, atol=1e-5)
-    assert np.abs(first[3:] - halves[3:]).max() > 1e-2
+    np.testing.assert_allclose(first, halves[:3], rtol=1e-5, atol=1e-5)
+    again = forward.moving(spec.dialect, tensors | found)("x", maps)
+    np.testing.assert_allclose(again[:3], first, rtol=1e-5, atol=1e-5)
+    assert np.abs(again[3:] - halves[3:]).max() > 1e-2
