@@ -13,9 +13,12 @@ from dataclasses import dataclass, replace
 from itertools import combinations, pairwise
 
 from scaling_rules.cost import human, macs
-from scaling_rules.errors import ZooError
+from scaling_rules.errors import ZooError, unknown
 from scaling_rules.lower import BODIES
 from scaling_rules.spec import Block, NetworkSpec
+
+STEMS = {"cifar": (3, 1, 0), "imagenet": (7, 2, 3)}
+"""Kernel, stride and max-pool of a stem, by the pictures it was made for: of 32 pixels, of 224."""
 
 KINDS = ("basic", "bottleneck")
 """Blocks that this rule can move a stride in and out of."""
@@ -90,6 +93,14 @@ def placed(spec: NetworkSpec, lengths: Sequence[int]) -> NetworkSpec:
     return replace(spec, name=name(spec, lengths), stages=stages)
 
 
+def with_stem(spec: NetworkSpec, stem: str) -> NetworkSpec:
+    """The network with another stem, of STEMS. Raises ZooError for an unknown one."""
+    if stem not in STEMS:
+        raise unknown("stem", stem, STEMS)
+    kernel, stride, pool = STEMS[stem]
+    return replace(spec, stem=replace(spec.stem, kernel=kernel, stride=stride, pool=pool))
+
+
 def undivided(spec: NetworkSpec) -> NetworkSpec:
     """The network without its blocks' downsampling, all of them in one stage, and 'padded' shortcuts for identities.
 
@@ -98,7 +109,7 @@ def undivided(spec: NetworkSpec) -> NetworkSpec:
     """
     blocks = [_block(spec, index, False) for index in range(len(spec.blocks))]
     blocks = [replace(block, shortcut="padded") if block.shortcut == "identity" else block for block in blocks]
-    return replace(spec, name=f"{_base(spec)}-undivided", stages=(tuple(blocks),))
+    return replace(spec, name=f"{bare(spec)}-undivided", stages=(tuple(blocks),))
 
 
 def positions(spec: NetworkSpec) -> tuple[int, ...]:
@@ -135,7 +146,7 @@ def strided(block: Block) -> str:
 
 def name(spec: NetworkSpec, lengths: Sequence[int]) -> str:
     """'resnet-20-pool-5-3-2'."""
-    return f"{_base(spec)}-pool-{'-'.join(map(str, lengths))}"
+    return f"{bare(spec)}-pool-{'-'.join(map(str, lengths))}"
 
 
 def text(lengths: Sequence[int]) -> str:
@@ -143,7 +154,8 @@ def text(lengths: Sequence[int]) -> str:
     return f"[{','.join(map(str, lengths))}]"
 
 
-def _base(spec: NetworkSpec) -> str:
+def bare(spec: NetworkSpec) -> str:
+    """'resnet-20' of resnet-20-pool-4-3-3."""
     return re.sub(r"-pool(-\d+)+$", "", spec.name)
 
 

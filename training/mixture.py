@@ -88,7 +88,8 @@ class Mixture:
         """Of each configuration, by the model that the rule says; nan where it was not scored."""
         if rule == "likely":
             return self.top1[np.arange(len(self.top1)), self.probabilities.argmax(1)]
-        return np.where(np.isnan(self.top1).all(1), np.nan, np.nanmax(np.nan_to_num(self.top1, nan=-1.0), 1))
+        best = np.nan_to_num(self.top1, nan=-1.0).max(1)
+        return np.where(best < 0, np.nan, best)
 
 
 def search(

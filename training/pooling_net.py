@@ -38,7 +38,7 @@ class PoolingNet:
         self._table = np.zeros((len(space.lengths), len(blocks)), bool)
         for number, lengths in enumerate(space.lengths):
             self._table[number, starts(space.spec, lengths)] = True
-        self._pool = next((Pool("", (), 0, "max", block.pool, 2) for block in space.spec.blocks if block.pool), None)
+        self._pool = Pool("pool", (), 0, "max", max(block.pool for block in space.spec.blocks), 2)
         # The block, by the path of what is changed where it downsamples.
         self._pooled: dict[str, int] = {}
         self._strided: dict[str, int] = {}
