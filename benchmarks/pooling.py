@@ -11,7 +11,10 @@ all training pictures. search: M = 1, 2, 4, 8, and M = 4 drawn evenly and withou
 the training pictures. retrain: what any search has picked, the default, and the best at no more than its MACs, with
 three seeds that chose none of them.
 
-RECKONING
+The reckoning, in CPU seconds, measured with one thread beside two other trainings. A network alone takes 39, and 10.8
+an epoch of all training pictures: 147 for 10 epochs. A search takes 26, and 10.9 an epoch of a half: 353 for 30; to
+score all 36 takes some 97 a model more. alone: 72 x 147, retrain: about 30 x 147, search: 18 x 353 + 3 x 23 models x
+97, which is 2.9 + 1.2 + 3.6 = 7.7 hours.
 """
 
 from __future__ import annotations
