@@ -39,7 +39,8 @@ class Settings:
     have no scale and offset. models, method, temperature, score_decay: as of `MixtureTrainer`. rule: of RULES.
     candidates: so many configurations are scored at the end, those of the highest running scores; 0 for all.
 
-    Raises ZooError for numbers out of range, and a recipe with an average, a teacher, frozen parts or half precision.
+    Raises ZooError for numbers out of range, and a recipe with an average, a teacher, frozen parts, half
+    precision or a part of an epoch.
     """
 
     dataset: str
@@ -63,6 +64,8 @@ class Settings:
         for key in ("ema", "distill", "freeze", "head_first_epochs"):
             if getattr(told, key):
                 raise ZooError(f"a supernet trains all of its kernels by the labels: a recipe without {key}, please.")
+        if told.epochs < 1 or told.epochs != round(told.epochs):
+            raise ZooError(f"a mixture trains whole epochs, at least 1, not {told.epochs:g}.")
         if told.precision != "float32":
             raise ZooError(f"a supernet trains in float32, not in {told.precision}.")
 
@@ -92,26 +95,30 @@ class Mixture:
         return np.where(best < 0, np.nan, best)
 
 
-def search(
-    space: PoolingSpace, settings: Settings, folder: Path, *, data_dir: str | None = None, resume: bool = True
-) -> Mixture:
+def search(space: PoolingSpace, settings: Settings, folder: Path, *, data_dir: str | None = None) -> Mixture:
     """Train a mixture and score its configurations; the checkpoints lie in `folder`.
 
-    Raises ZooError for what `datasets.open_source` and the pipeline refuse, a loss that is not finite, and a folder
-    that holds a search with other settings.
+    Raises ZooError for what `datasets.open_source` and the pipeline refuse, fewer pictures than two batches, a loss
+    that is not finite, and a folder that holds a search with other settings.
     """
-    said = {"space": {"network": space.spec.fingerprint(), "configurations": len(space.lengths)}, **settings.told()}
-    if not resume:
-        results.cleared(folder)
+    shape = {"configurations": len(space.lengths), "downsamplings": len(space.lengths[0]) - 1}
+    said = {"space": {"network": space.spec.fingerprint(), **shape}, **settings.told()}
+    for after in ("rule", "candidates"):  # what is trained can be scored in either way
+        del said[after]
     state = checkpoint.latest(folder / "checkpoints")
     if state:
         results.require_same(folder, state.told["search"], said, "remove the folder, or choose another --name")
     source = datasets.open_source(settings.dataset, "train", data_dir=data_dir, seed=settings.seed, few=settings.few)
     taught, held = datasets.halves(source, settings.seed)
     told = settings.recipe
+    fewest = min(taught.count, held.count)
+    if fewest < told.batch:
+        raise ZooError(
+            f"half of the training pictures of {source.name} are {fewest}, fewer than a batch of {told.batch}."
+        )
     quick, guarded = (_batches(space, settings, taught, held, guard) for guard in (False, True))
     steps_per_epoch = taught.count / told.batch
-    epochs = max(1, round(told.epochs))
+    epochs = round(told.epochs)
     keras.utils.set_random_seed(settings.seed)
     net = PoolingNet(space, len(source.classes))
     set_trainable(net.model, dataclasses.replace(told, bn="frozen"), head_only=False)
@@ -125,7 +132,7 @@ def search(
         seed=settings.seed,
         epochs=epochs,
         method=settings.method,
-        last=settings.temperature,
+        last_temperature=settings.temperature,
         score_decay=settings.score_decay,
     )
     if state:
@@ -140,7 +147,9 @@ def search(
             trainer.run(until, folder=folder / "checkpoints", told={"search": said}, report=show)
         running = np.array(trainer.table)
         likely = trainer.probabilities()
-        found = trainer.scores(_wanted(settings, running, likely), _held(space, settings, held))
+        wanted = _wanted(settings, running, likely)
+        progress.say(f"{wanted.sum()} pairs of configuration and model are scored on {held.count} held-out pictures.")
+        found = trainer.scores(wanted, _held(space, settings, held))
     return Mixture(running, likely, np.array(trainer.history), found)
 
 
@@ -181,5 +190,5 @@ def _held(space: PoolingSpace, settings: Settings, held: datasets.Source) -> Any
         pipeline.train_batches(held, _plain(settings.recipe), space.spec.input[0], seed=settings.seed, guarded=guard)
         for guard in (False, True)
     )
-    count = max(1, held.count // settings.recipe.batch)
+    count = held.count // settings.recipe.batch
     return (batch for _, batch in zip(range(count), pipeline.steady(quick, guarded), strict=False))

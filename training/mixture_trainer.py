@@ -26,7 +26,7 @@ class MixtureTrainer(Trainer):
     The net's own variables, and the optimizer's, are where the model drawn is computed: what each model has lies in
     `copies`, float32 (models, ...), and is copied in and out, so a step costs the same for any number of models.
 
-    models: 1 is a single supernet (single-path one-shot). method: of METHODS. last: the temperature after all `epochs`.
+    models: 1 is a single supernet (single-path one-shot). method: of METHODS. last_temperature: after all `epochs`.
     score_decay: of the running scores. seed: of the draws and of the models' weights. Raises ZooError for fewer models
     than one, another method, and numbers out of range.
     """
@@ -42,13 +42,13 @@ class MixtureTrainer(Trainer):
         seed: int,
         epochs: int,
         method: str = "balanced",
-        last: float = 100.0,
+        last_temperature: float = 100.0,
         score_decay: float = 0.9,
         guarded: Callable[[int], Iterable[tuple[Any, Any]]] | None = None,
     ) -> None:
-        check(models, method, last, score_decay)
+        check(models, method, last_temperature, score_decay)
         self.net, self.models, self.seed, self.epochs = net, models, seed, epochs
-        self.method, self.last, self.score_decay = method, last, score_decay
+        self.method, self.last_temperature, self.score_decay = method, last_temperature, score_decay
         super().__init__(net.model, optimizer, loss, batches, guarded=guarded)
         shared = (optimizer.iterations, optimizer.learning_rate)  # the schedule's clock is that of all
         slots = [variable for variable in optimizer.variables if not any(variable is each for each in shared)]
@@ -60,7 +60,7 @@ class MixtureTrainer(Trainer):
         count = len(net.space.lengths)
         self.table = _kept(np.ones((count, models)))
         self.bias = _kept(np.zeros(models))
-        self.warmth = _kept(np.array(1.0))
+        self.temperature = _kept(np.array(1.0))
         self.history = _kept(np.zeros((epochs, count, models)))
         """Probabilities at the start of each epoch."""
         self._take = tf.function(self._taken, (tf.TensorSpec((), tf.int32),), autograph=False)
@@ -70,10 +70,10 @@ class MixtureTrainer(Trainer):
 
     def start(self, epoch: int) -> None:
         """Set what an epoch draws by: its temperature, and the bias that balances the models' totals."""
-        warmth = 0.0 if self.method == "uniform" else temperature(epoch, self.epochs, self.last)
-        logits = warmth * _value(self.table).astype(np.float64)
+        now = 0.0 if self.method == "uniform" else temperature(epoch, self.epochs, self.last_temperature)
+        logits = now * _value(self.table).astype(np.float64)
         bias = balance(logits) if self.method == "balanced" else np.zeros(self.models)
-        self.warmth.assign(warmth)
+        self.temperature.assign(now)
         self.bias.assign(bias)
         history = _value(self.history)
         history[epoch] = probabilities(logits, bias)
@@ -81,13 +81,13 @@ class MixtureTrainer(Trainer):
 
     def probabilities(self) -> np.ndarray:
         """Of each model for each configuration by the present scores, (configurations, models)."""
-        return probabilities(_value(self.warmth) * _value(self.table).astype(np.float64), _value(self.bias))
+        return probabilities(_value(self.temperature) * _value(self.table).astype(np.float64), _value(self.bias))
 
     def drawn(self, step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """(configuration, model) of a step, int64 scalar, by the present scores; int32 scalars."""
         seeds = tf.random.split(tf.stack([tf.constant(self.seed, tf.int64), step]), 2)
         configuration = tf.random.stateless_uniform((), seeds[0], 0, self.table.shape[0], tf.int32)
-        logits = self.warmth.value * tf.convert_to_tensor(self.table.value)[configuration] - self.bias.value
+        logits = self.temperature.value * tf.convert_to_tensor(self.table.value)[configuration] - self.bias.value
         model = tf.random.stateless_categorical(logits[None], 1, seeds[1], dtype=tf.int32)[0, 0]
         return configuration, model
 
@@ -137,18 +137,18 @@ class MixtureTrainer(Trainer):
 
     def _named(self) -> dict[str, keras.Variable]:
         copies = {f"copies/{number:04d}": variable for number, variable in enumerate(self.copies)}
-        rest = {"table": self.table, "bias": self.bias, "warmth": self.warmth, "history": self.history}
+        rest = {"table": self.table, "bias": self.bias, "temperature": self.temperature, "history": self.history}
         return super()._named() | copies | {f"mixture/{name}": variable for name, variable in rest.items()}
 
 
-def check(models: int, method: str, last: float, score_decay: float) -> None:
+def check(models: int, method: str, last_temperature: float, score_decay: float) -> None:
     """Raise ZooError for what `MixtureTrainer` does not take."""
     if models < 1:
         raise ZooError(f"a mixture has at least 1 model, not {models}.")
     if method not in METHODS:
         raise unknown("method", method, METHODS)
-    if not last >= 1:
-        raise ZooError(f"the last temperature must be at least 1, the first one's, not {last}.")
+    if not last_temperature >= 1:
+        raise ZooError(f"the last temperature must be at least 1, the first one's, not {last_temperature}.")
     if not 0 <= score_decay < 1:
         raise ZooError(f"the decay of scores must lie in [0, 1), not {score_decay}.")
 

@@ -6,7 +6,7 @@ import argparse
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from scaling_rules.spec import NetworkSpec
 from training import command, recipe
 from zoo import catalog, found, registry
 from zoo.commands import console, parse_count
+
+if TYPE_CHECKING:
+    from training.mixture import Mixture
 
 RULE = "Balanced Mixture of SuperNets, arXiv 2306.11982"
 SHOWN = 10
@@ -92,7 +95,7 @@ def _listed(network: NetworkSpec) -> bool:
     return replace(theirs, input=network.input).fingerprint() == network.fingerprint()
 
 
-def _rows(space: PoolingSpace, result: Any, scores: np.ndarray) -> list[dict[str, Any]]:
+def _rows(space: PoolingSpace, result: Mixture, scores: np.ndarray) -> list[dict[str, Any]]:
     """Of each configuration, as the found file has it; None for what was not scored."""
     return [
         {

@@ -19,9 +19,12 @@ def plot(space: PoolingSpace, result: Mixture, scores: np.ndarray, best: int, st
 
     scores: of each configuration, percent, nan where there is none. best: the number of the one that was taken.
     """
-    heat, bars, cloud = (new_figure() for _ in range(3))
-    if heat is None or bars is None or cloud is None:
+    heat = new_figure()
+    if heat is None:
         return []
+    bars, cloud = new_figure(), new_figure()
+    assert bars is not None
+    assert cloud is not None
     names = [text(lengths) for lengths in space.lengths]
     places = range(len(names)) if len(names) <= LABELLED else []
     models = result.history.shape[2]

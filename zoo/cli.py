@@ -23,7 +23,7 @@ COMMANDS = {
     "benchmark": ("zoo.benchmark.command:benchmark", "time networks, engines and other libraries in turns"),
     "export": ("zoo.export_command:export", "write a model for another engine"),
     "scale": ("training.scale_command:scale", "enlarge a network to a budget of MACs by a rule"),
-    "search": ("", "find a network by training supernets"),
+    "search": ("", "find a network by training supernets"),  # each of zoo.search_parser's has a function
     "publish": ("zoo.transfer:publish", "put a saved network on a hub or into a folder"),
 }
 

@@ -49,7 +49,7 @@ def opposites(models, method="balanced", epochs=40):
         seed=2,
         epochs=epochs,
         method=method,
-        last=50.0,
+        last_temperature=50.0,
     )
     for epoch in range(epochs):
         made.start(epoch)
@@ -177,11 +177,19 @@ def test_a_resumed_search_is_the_same(digits, tmp_path, monkeypatch):
     again = mixture.search(found, told, tmp_path / "part")
     for field in dataclasses.fields(whole):
         np.testing.assert_array_equal(getattr(again, field.name), getattr(whole, field.name))
+    other = mixture.search(found, settings(digits, rule="likely"), tmp_path / "part")
+    np.testing.assert_array_equal(other.scores("likely"), whole.scores("likely"))
+    assert np.isnan(other.top1).sum() == 15
     with pytest.raises(ZooError, match=r"holds a run whose models is 2, not 3; remove the folder"):
         mixture.search(found, settings(digits, models=3), tmp_path / "part")
     cheaper = space(SMALL, budget=min(found.macs))
     with pytest.raises(ZooError, match=r"whose space.configurations is 15, not 1;"):
         mixture.search(cheaper, told, tmp_path / "part")
+
+
+def test_halves_smaller_than_a_batch(digits, tmp_path):
+    with pytest.raises(ZooError, match=r"half of the training pictures of .* are 10, fewer than a batch of 16"):
+        mixture.search(space(SMALL), settings(digits, few=2), tmp_path)
 
 
 def test_rules_of_the_end():
@@ -211,6 +219,7 @@ def test_rules_of_the_end():
         ({"rule": "first"}, "unknown rule 'first'; valid: best, likely"),
         ({"candidates": -1}, "candidates must be a number of configurations, or 0 for all, not -1"),
         ({"recipe": recipe.load("efficientnet")}, "a recipe without ema"),
+        ({"recipe": dataclasses.replace(RECIPE, epochs=1.5)}, "a mixture trains whole epochs, at least 1, not 1.5"),
     ],
 )
 def test_bad_settings(options, why):
