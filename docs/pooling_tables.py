@@ -112,8 +112,18 @@ def _mixtures() -> str:
         minutes = statistics.fmean(row["cpu_seconds"] for row in own) / 60
         cells = (", ".join(map(text, picks)), ranks, _spread(again) if len(again) == len(picks) else "")
         rows.append((variant, taus["best"], taus["likely"], *cells, f"{minutes:.0f}"))
+    rows += _beside(_tested(found, "alone"), {tuple(row["lengths"]): row["macs"] for row in found if "macs" in row})
     head = "mixture|tau, best|tau, likely|<picks by seed|ranks|picks retrained, top-1 %|CPU minutes each"
     return table(head, rows)
+
+
+def _beside(alone: dict[tuple[int, ...], list[float]], macs: dict[tuple[int, ...], int]) -> list[tuple[str, ...]]:
+    """What a mixture's tau is to be held against: that of the costs, and that of one training against another."""
+    if not alone or min(map(len, alone.values())) < 2:
+        return []
+    costs = _tau([macs[lengths] for lengths in alone], [statistics.fmean(values) for values in alone.values()])
+    again = _tau(*([values[seed] for values in alone.values()] for seed in (0, 1)))
+    return [(what, tau, "", "", "", "", "") for what, tau in (("MACs alone", costs), ("the other seed alone", again))]
 
 
 def _networks() -> str:
