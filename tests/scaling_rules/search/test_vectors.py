@@ -104,7 +104,7 @@ def test_a_space_too_large_to_list():
     optimum = best_of(weights, space)
     usual = np.mean([true(vector) for vector in space.draw(np.random.default_rng(6), 200)])
     found = list(islice(surrogate(space, true, np.random.default_rng(7)), 40))
-    assert 0 <= optimum - true(found[-1].best) < 0.05 * (optimum - usual)
+    assert 0 <= optimum - true(found[-1].best) < 0.1 * (optimum - usual)
     reached = {
         search: np.mean(
             [max(q.score for q in islice(search(space, true, np.random.default_rng(s)), 300)) for s in range(3)]
