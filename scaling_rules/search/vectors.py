@@ -51,16 +51,19 @@ class Problem:
         """Whether each is in the budget, bool (n,)."""
         return self.cost(vectors) <= self.budget
 
-    def draw(self, rng: np.random.Generator, count: int, chances: np.ndarray | None = None) -> np.ndarray:
+    def draw(
+        self, rng: np.random.Generator, count: int, chances: np.ndarray | None = None, floor: float = 0.0
+    ) -> np.ndarray:
         """`count` vectors, int64 (count, variables), by rejection. chances: of each number from `low` on, float
-        (variables, high - low + 1); even ones if None.
+        (variables, high - low + 1); even ones if None. floor: cost at least so many budgets, as long as it can be had.
 
         Where a budget lets hardly any through, the rest have numbers lowered at random until they fit.
         """
         found = np.empty((0, self.variables), np.int64)
         for _ in range(TRIES):
             drawn = self.draw_any(rng, max(64, 4 * count), chances)
-            found = np.concatenate([found, drawn[self.fits(drawn)]])
+            costs = self.cost(drawn)
+            found = np.concatenate([found, drawn[(costs <= self.budget) & (costs >= floor * self.budget)]])
             if len(found) >= count:
                 return found[:count]
         rest = self.draw_any(rng, count - len(found), chances)
