@@ -57,6 +57,7 @@ benchmark: $(VENV)/test  ## ratios to peers in one run; run it with nothing else
 	$(VENV)/bin/python benchmarks/profile.py
 	$(VENV)/bin/python benchmarks/train_steps.py
 	$(VENV)/bin/python benchmarks/enlarging.py
+	$(VENV)/bin/python benchmarks/pooling_steps.py
 
 $(PEERS)/made: setup.py constraints.txt
 	@echo "Installing the libraries to compare with into $(PEERS): torch is several GB."

@@ -18,7 +18,7 @@ import resource
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -145,8 +145,14 @@ def train(data: str, part: str) -> None:
             )
 
 
-def run(arguments: list[str], out: Path, told: dict[str, object], result: Path | None = None) -> None:
-    """Run Python with `arguments`, append what it took, and what it found, to `out`."""
+def run(
+    arguments: list[str],
+    out: Path,
+    told: dict[str, object],
+    result: Path | None = None,
+    kept: Sequence[str] = ("params", "steps", "seconds", "minival", "test", "machine", "date"),
+) -> None:
+    """Run Python with `arguments`, append what it took, and what of its result is to be kept, to `out`."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run([sys.executable, *arguments], check=True, env=os.environ | ENVIRONMENT)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -154,7 +160,7 @@ def run(arguments: list[str], out: Path, told: dict[str, object], result: Path |
     told["command"] = " ".join(["python", *arguments])
     if result:
         said = json.loads(result.read_text())
-        told |= {key: said[key] for key in ("params", "steps", "seconds", "minival", "test", "machine", "date")}
+        told |= {key: said[key] for key in kept}
     with out.open("a") as file:
         file.write(json.dumps(told) + "\n")
 

@@ -13,6 +13,7 @@ from zoo import catalog, references, registry
 sys.path.insert(0, str(Path(__file__).parent))  # `python -P` leaves it out
 
 from performance_tables import performance
+from pooling_tables import pooling
 from scaling_tables import scaling
 from training_tables import training
 
@@ -172,6 +173,7 @@ PAGES = {
     "performance.md": performance,
     "training.md": training,
     "scaling.md": scaling,
+    "pooling.md": pooling,
 }
 
 

@@ -136,6 +136,12 @@ def alone(
     return total, ops[-1].cout, sizes[ops[-1].path]
 
 
+def slug(value: int) -> str:
+    """A count as a part of a name: 600000000 is '600m'."""
+    number, unit = human(value)[:-1], human(value)[-1].lower()
+    return (number.rstrip("0").rstrip(".") if "." in number else number) + unit
+
+
 def human(value: float) -> str:
     """A count with three significant digits and its unit: 385814848 is '386M', 4089184256 is '4.09G'."""
     if value < 1000:

@@ -9,7 +9,7 @@ import dataclasses
 import hashlib
 import logging
 import re
-from bisect import bisect
+from bisect import bisect, insort
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -141,14 +141,44 @@ def _fold(fold: str | None) -> tuple[int, int] | None:
     return int(match[1]), int(match[2])
 
 
+def halves(source: Source, seed: int) -> tuple[Source, Source]:
+    """The pictures of a source in two parts, of each class half in either, by a hash that does not change.
+
+    Of an odd number the first part has one more. seed: of the order of each epoch. Pictures that are not files are kept
+    in memory. Raises ZooError for a class of a single picture.
+    """
+    ranked = _ranked(source, "halves")
+    for name, found in zip(source.classes, ranked, strict=True):
+        if len(found) == 1:
+            raise ZooError(f"{source.name} has a single picture of {name} to train on; two parts need two.")
+    first = [found[: (len(found) + 1) // 2] for found in ranked]
+    second = [found[(len(found) + 1) // 2 :] for found in ranked]
+    return _chosen(source, first, seed), _chosen(source, second, seed)
+
+
 def _few(source: Source, few: int, seed: int) -> Source:
     """Of each class the pictures whose hash with the seed is lowest; kept in memory, if they are not files."""
-    best: list[list[tuple[bytes, int, Any]]] = [[] for _ in source.classes]
+    return _chosen(source, _ranked(source, str(seed), few), seed)
+
+
+Ranked = list[tuple[bytes, int, Any]]
+"""Pictures of a class, as (hash, number, what is stored), the lowest hash first."""
+
+
+def _ranked(source: Source, purpose: str, most: int | None = None) -> list[Ranked]:
+    """The pictures of each class by their hash with `purpose`; the first `most` of them."""
+    best: list[Ranked] = [[] for _ in source.classes]
     for stored, label, number in source.stored(None, 0).as_numpy_iterator():
-        rank = hashlib.sha256(f"{seed}/{number}".encode()).digest()
-        label = _checked(source, int(label), int(number))
-        best[label] = sorted([*best[label], (rank, int(number), stored)])[:few]
-    chosen = sorted((number, label, stored) for label, found in enumerate(best) for _, number, stored in found)
+        rank = hashlib.sha256(f"{purpose}/{number}".encode()).digest()
+        own = best[_checked(source, int(label), int(number))]
+        insort(own, (rank, int(number), stored))
+        if most is not None:
+            del own[most:]
+    return best
+
+
+def _chosen(source: Source, ranked: list[Ranked], seed: int) -> Source:
+    chosen = sorted((number, label, stored) for label, found in enumerate(ranked) for _, number, stored in found)
     numbers, labels, pictures = zip(*chosen, strict=True)
     read = _indexed(list(pictures), np.array(labels), np.array(numbers), seed)
     return dataclasses.replace(source, count=len(chosen), stored=read)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 import keras
 import tensorflow as tf
 
+from scaling_rules.errors import ZooError
 from scaling_rules.lower import Add, Concat, Conv, Dense, Pool, Primitive, SqueezeExcite, Subsample
 from scaling_rules.spec import Dialect
 
@@ -30,9 +31,23 @@ ACTIVATIONS: dict[str, Callable[[tf.Tensor], tf.Tensor]] = {
 }
 
 
+def require_tensorflow(what: str) -> None:
+    """Raise ZooError, naming `what`, where Keras has another backend."""
+    if keras.backend.backend() != "tensorflow":
+        raise ZooError(f"{what} run on TensorFlow, not on KERAS_BACKEND={keras.backend.backend()}.")
+
+
 def same(_path: str, x: tf.Tensor) -> tf.Tensor:
     """No change."""
     return x
+
+
+def convolution(op: Conv, dialect: Dialect, kernel: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
+    """The convolution of a primitive, without what follows it."""
+    padding = _padding(dialect, op.kernel, op.stride)
+    if op.groups > 1:
+        return tf.nn.depthwise_conv2d(x, kernel, [1, op.stride, op.stride, 1], padding)
+    return tf.nn.conv2d(x, kernel, op.stride, padding)
 
 
 def forward(
@@ -44,13 +59,14 @@ def forward(
     *,
     read: Callable[[str, tf.Tensor], tf.Tensor] = same,
     made: Callable[[str, tf.Tensor], tf.Tensor] = same,
+    conv: Callable[[Conv, Dialect, tf.Tensor, tf.Tensor], tf.Tensor] = convolution,
 ) -> tf.Tensor:
     """Logits, float32 (batch, classes), of normalised pictures x.
 
     tensors: by path as in `scaling_rules.shapes.tensors`; they may have fewer channels than the primitives say, if all
     agree. read(path, map): what primitive `path` reads in place of its input, once for each of its inputs. made(path,
     map): what is kept of an output, after its activation; squeeze-and-excitation also has one between its layers, at
-    path + '.reduce'. Dropout and stochastic depth are left out.
+    path + '.reduce'. conv: what computes convolutions. Dropout and stochastic depth are left out.
     """
     outputs = {"input": x}
     for op in ops:
@@ -58,13 +74,13 @@ def forward(
         if isinstance(op, SqueezeExcite):
             y = _squeeze_excite(op, tensors, given[0], made)
         elif isinstance(op, Conv):
-            y = ACTIVATIONS[op.act](norm(op.path, _conv(op, dialect, tensors[f"{op.path}.conv.kernel"], given[0])))
+            y = ACTIVATIONS[op.act](norm(op.path, conv(op, dialect, tensors[f"{op.path}.conv.kernel"], given[0])))
         elif isinstance(op, Dense):
             y = given[0] @ tensors[f"{op.path}.dense.kernel"]
             y = norm(op.path, y) if op.norm else y + tensors[f"{op.path}.dense.bias"]
             y = ACTIVATIONS[op.act](y)
         elif isinstance(op, Pool):
-            y = _pool(op, dialect, given[0])
+            y = pooling(op, dialect, given[0])
         elif isinstance(op, Add):
             y = ACTIVATIONS[op.act](given[0] + given[1])
         elif isinstance(op, Concat):
@@ -75,13 +91,6 @@ def forward(
     return outputs[op.path]
 
 
-def _conv(op: Conv, dialect: Dialect, kernel: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
-    padding = _padding(dialect, op.kernel, op.stride)
-    if op.groups > 1:
-        return tf.nn.depthwise_conv2d(x, kernel, [1, op.stride, op.stride, 1], padding)
-    return tf.nn.conv2d(x, kernel, op.stride, padding)
-
-
 def _padding(dialect: Dialect, window: int, stride: int) -> str | list[list[int]]:
     if dialect.padding == "same" or stride == 1:
         return "SAME"
@@ -89,7 +98,8 @@ def _padding(dialect: Dialect, window: int, stride: int) -> str | list[list[int]
     return [[0, 0], margin, margin, [0, 0]] if window > 2 else "VALID"
 
 
-def _pool(op: Pool, dialect: Dialect, x: tf.Tensor) -> tf.Tensor:
+def pooling(op: Pool, dialect: Dialect, x: tf.Tensor) -> tf.Tensor:
+    """What a pooling primitive gives; a max-pool takes maps without negative values."""
     if op.kind == "mean":
         return tf.reduce_mean(x, (1, 2))
     padding = _padding(dialect, op.window, op.stride)

@@ -30,13 +30,15 @@ def earlier(folder: Path, job: Job, state: checkpoint.State | None) -> dict[str,
         result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
     theirs = result["job"] if result else state.told["job"] if state else None
     if theirs is not None:
-        for key, ours in _flat(job.told()).items():
-            if (old := _flat(theirs).get(key)) != ours:
-                raise ZooError(
-                    f"{shown(folder)} holds a run whose {key} is {old!r}, not {ours!r}; choose another --work_dir, or "
-                    "--noresume to begin anew."
-                )
+        require_same(folder, theirs, job.told(), "choose another --work_dir, or --noresume to begin anew")
     return result
+
+
+def require_same(folder: Path, theirs: dict[str, Any], ours: dict[str, Any], remedy: str) -> None:
+    """Raise ZooError, which ends in the remedy, where what a folder's run was told differs from ours."""
+    for key, own in _flat(ours).items():
+        if (old := _flat(theirs).get(key)) != own:
+            raise ZooError(f"{shown(folder)} holds a run whose {key} is {old!r}, not {own!r}; {remedy}.")
 
 
 def _flat(told: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import platform
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import date
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from scaling_rules import compound, enlarging, greedy
-from scaling_rules.cost import cost, human, macs
+from scaling_rules.cost import cost, human, macs, slug
 from scaling_rules.errors import ZooError, shown
 from scaling_rules.search.engines import Engine, engine
 from scaling_rules.search.scoring import Cache, Score, Scorer, score, settings_of
@@ -115,7 +112,7 @@ def _compare(args: argparse.Namespace, baseline: NetworkSpec, budget: int, start
     scores: list[Score] = []
     if args.scorer != "proxy" or args.dataset:
         run = _engine(args)
-        cache = _cache(args, f"{baseline.name}-compare-{_short(budget)}")
+        cache = _cache(args, f"{baseline.name}-compare-{slug(budget)}")
         report = _Progress().of_step(1, 1)
         seeds = _whole(args.seeds, "seeds")
         scores = score(list(networks.values()), seeds, _scorer(args), engine=run, cache=cache, report=report)
@@ -129,14 +126,9 @@ def _compare(args: argparse.Namespace, baseline: NetworkSpec, budget: int, start
 # -- what they share
 
 
-def _short(budget: int) -> str:
-    number, unit = human(budget)[:-1], human(budget)[-1].lower()
-    return (number.rstrip("0").rstrip(".") if "." in number else number) + unit
-
-
 def _name(args: argparse.Namespace, baseline: NetworkSpec, budget: int) -> str:
     """The network's name, refused before anything is searched."""
-    name = args.name or f"{baseline.name}-{args.rule}-{_short(budget)}"
+    name = args.name or f"{baseline.name}-{args.rule}-{slug(budget)}"
     found.check_name(name)
     return name
 
@@ -211,14 +203,7 @@ def _written(
             "baseline": {"name": baseline.name, "macs": macs(baseline), "params": cost(baseline).params},
             "budget": budget,
             "gap": round(1 - macs(spec) / budget, 6),
-            "command": args.said,
-            "date": f"{date.today():%Y-%m-%d}",
-            "seconds": round(time.monotonic() - started, 1),
-            "versions": {
-                "zoo": version("zoo"),
-                "python": platform.python_version(),
-                **({name: version(name) for name in ("keras", "tensorflow")} if "scorer" in told else {}),
-            },
+            **found.provenance(args.said, started, ("keras", "tensorflow") if "scorer" in told else ()),
         },
         Path(args.to).expanduser() if args.to else None,
     )

@@ -10,13 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 import zoo
 from scaling_rules.coupling import Coupling
-from scaling_rules.errors import ZooError
 from scaling_rules.lower import Conv, Dense, Primitive, SqueezeExcite, lower
 from training import forward
 from zoo.graph import normalize
@@ -40,8 +38,7 @@ class Supernet:
     """
 
     def __init__(self, coupling: Coupling, classes: int, size: int) -> None:
-        if keras.backend.backend() != "tensorflow":
-            raise ZooError(f"supernets run on TensorFlow, not on KERAS_BACKEND={keras.backend.backend()}.")
+        forward.require_tensorflow("supernets")
         self.coupling = coupling
         self.model = zoo.build(coupling.wide, num_classes=classes, input_shape=size, dropout=0.0, drop_path=0.0)
         self.spec = spec_of(self.model)

@@ -62,8 +62,8 @@ def _cells(spec: NetworkSpec, score: Score | None) -> list[str]:
 
 def plot_search(baseline: NetworkSpec, result: Enlarged, stem: Path) -> list[Path]:
     """Write STEM.shares.svg and STEM.scores.svg; nothing where matplotlib is not installed, and say so."""
-    shares = _figure()
-    scores = _figure() if shares else None
+    shares = new_figure()
+    scores = new_figure() if shares else None
     if shares is None or scores is None:
         return []
     names = [baseline.name, *(f"{number} {one.name}" for number, one in enumerate(result.path, 1))]
@@ -82,19 +82,19 @@ def plot_search(baseline: NetworkSpec, result: Enlarged, stem: Path) -> list[Pat
                     fontsize=6,
                 )
     axes.set(xlabel="MACs, million", ylabel="score", xscale="log", title="all candidates; kept ones red")
-    return [_saved(shares, Path(f"{stem}.shares.svg")), _saved(scores, Path(f"{stem}.scores.svg"))]
+    return [save_figure(shares, Path(f"{stem}.shares.svg")), save_figure(scores, Path(f"{stem}.scores.svg"))]
 
 
 def plot_networks(networks: dict[str, NetworkSpec], path: Path, scores: Sequence[Score] = ()) -> Path | None:
     """Shares of MACs by stage, with the scores if there are any; None where matplotlib is not installed."""
-    figure = _figure()
+    figure = new_figure()
     if figure is None:
         return None
     labels = list(networks)
     if scores:
         labels = [f"{name} {score.mean:.4g}" for name, score in zip(networks, scores, strict=True)]
     _shares(figure, dict(zip(labels, networks.values(), strict=True)))
-    return _saved(figure, path)
+    return save_figure(figure, path)
 
 
 def _shares(figure: Figure, networks: dict[str, NetworkSpec]) -> None:
@@ -111,17 +111,18 @@ def _shares(figure: Figure, networks: dict[str, NetworkSpec]) -> None:
     figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=5, fontsize=8)
 
 
-def _figure() -> Figure | None:
-    """None where matplotlib is not installed."""
+def new_figure() -> Figure | None:
+    """An empty one; None, said on standard error, where matplotlib is not installed."""
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        print("zoo scale: no plot: pip install 'zoo[plots]' draws it.", file=sys.stderr)
+        print("zoo: no plot: pip install 'zoo[plots]' draws it.", file=sys.stderr)
         return None
     return Figure(figsize=(8, 4), layout="constrained")
 
 
-def _saved(figure: Figure, path: Path) -> Path:
+def save_figure(figure: Figure, path: Path) -> Path:
+    """Write a figure, whole or not at all, in the format of the path's ending; return the path."""
     from weights import files
 
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -9,6 +9,7 @@ import sys
 from absl.flags import argparse_flags
 
 from scaling_rules.errors import ZooError
+from zoo import search_parser
 
 EPILOG = "Results go to standard output, progress and warnings to standard error. Exit code 2: bad input."
 
@@ -22,6 +23,7 @@ COMMANDS = {
     "benchmark": ("zoo.benchmark.command:benchmark", "time networks, engines and other libraries in turns"),
     "export": ("zoo.export_command:export", "write a model for another engine"),
     "scale": ("training.scale_command:scale", "enlarge a network to a budget of MACs by a rule"),
+    "search": ("", "find a network by training supernets"),  # each of zoo.search_parser's has a function
     "publish": ("zoo.transfer:publish", "put a saved network on a hub or into a folder"),
 }
 
@@ -116,6 +118,7 @@ def _parser() -> _Parser:
     timed.add_argument("--plot", metavar="FILE", help="claimed accuracy against time, as .png, .svg or .pdf")
     timed.add_argument("--save", action="store_true", help="keep what zoo took for `zoo list --max_latency_ms`")
     _scale(parts["scale"])
+    search_parser.define(parts["search"])
     predict = parts["predict"]
     predict.add_argument("images", nargs="+", metavar="PICTURE", help="files, folders, or globs in quotes")
     predict.add_argument(
@@ -198,7 +201,8 @@ def run(argv: list[str] | None = None) -> int:
     if args.command is None:
         parser.print_help()
         return 2
-    module, function = COMMANDS[args.command][0].split(":")
+    runs = search_parser.SEARCHES[args.search] if args.command == "search" else COMMANDS[args.command]
+    module, function = runs[0].split(":")
     try:
         return getattr(importlib.import_module(module), function)(args)
     except ZooError as error:

@@ -10,8 +10,12 @@ from __future__ import annotations
 import json
 import logging
 import os
+import platform
 import re
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
+from datetime import date
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +122,23 @@ def write(spec: NetworkSpec, told: dict[str, Any], place: Path | None = None) ->
     except OSError as error:
         raise ZooError(f"cannot write {shown(path)}: {error.strerror}.") from None
     return path
+
+
+def provenance(command: str, started: float, libraries: Sequence[str] = ()) -> dict[str, Any]:
+    """Part of what `write` is told: when, by which command and versions it was found, and how many seconds that took.
+
+    started: by `time.monotonic`. libraries: beside zoo and Python.
+    """
+    return {
+        "command": command,
+        "date": f"{date.today():%Y-%m-%d}",
+        "seconds": round(time.monotonic() - started, 1),
+        "versions": {
+            "zoo": version("zoo"),
+            "python": platform.python_version(),
+            **{name: version(name) for name in libraries},
+        },
+    }
 
 
 def check_name(name: str) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from scaling_rules.errors import ZooError
-from training.datasets import open_source
+from training.datasets import halves, open_source
 
 
 def picture(path, color=0):
@@ -134,6 +134,20 @@ def test_few_of_each_class_are_nested_and_depend_on_the_seed(flat):
     assert set(keys(open_source(flat, "train", few=5, seed=5))) != chosen[5]
     assert keys(open_source(flat, "test", few=1)) == keys(open_source(flat, "test"))
     assert open_source(flat, "train", few=1000).count == len(whole)
+
+
+def test_halves_part_each_class_of_the_training_pictures(flat):
+    whole = open_source(flat, "train", few=15)
+    first, second = halves(whole, seed=1)
+    assert sorted(keys(first) + keys(second)) == sorted(keys(whole))
+    for name in ("Ant", "cat", "dog"):
+        assert [sum(key.startswith(name) for key in keys(half)) for half in (first, second)] == [8, 7]
+    assert [keys(half) for half in halves(whole, seed=2)] == [keys(first), keys(second)]
+    orders = [numbers(half.examples(0)) for half in (first, halves(whole, seed=2)[0])]
+    assert sorted(orders[0]) == sorted(orders[1])
+    assert orders[0] != orders[1]
+    with pytest.raises(ZooError, match="has a single picture of Ant to train on; two parts need two"):
+        halves(open_source(flat, "train", few=1), seed=0)
 
 
 def test_an_epoch_is_a_permutation_that_seed_and_epoch_fix(flat):
