@@ -7,6 +7,7 @@ module's halves and squeeze-and-excitation follow.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
@@ -70,13 +71,34 @@ class WidthSpace:
             product = np.full(len(widths), term.factor, np.int64)
             for side in term.sides:
                 if side not in sides:
-                    sides[side] = self._side(widths, *side)
+                    sides[side] = self._side_of(widths[:, side[0]], side)
                 product *= sides[side]
             total += product
         return total
 
-    def _side(self, widths: np.ndarray, variable: int, how: str, fixed: int) -> np.ndarray:
-        return part(widths[:, variable], self.variables[variable].channels, how, fixed)
+    def expected_macs(self, widths: np.ndarray, chances: np.ndarray) -> tuple[float, np.ndarray]:
+        """Mean multiply-adds of networks whose widths are drawn independently, and its derivatives by `chances`.
+
+        widths: int (variables, n) of channels to choose from; chances: float64 (variables, n), whose rows add up to 1.
+        """
+        import numpy as np
+
+        total, slopes = 0.0, np.zeros_like(chances)
+        for term in self.terms:
+            # Of one variable's sides together, as they are not independent.
+            own = dict.fromkeys(variable for variable, _, _ in term.sides)
+            factors = {
+                v: np.prod([self._side_of(widths[v], side) for side in term.sides if side[0] == v], axis=0) for v in own
+            }
+            means = {v: float(chances[v] @ factor) for v, factor in factors.items()}
+            total += term.factor * math.prod(means.values())
+            for v, factor in factors.items():
+                slopes[v] += term.factor * factor * math.prod(mean for other, mean in means.items() if other != v)
+        return total, slopes
+
+    def _side_of(self, widths: np.ndarray, side: Side) -> np.ndarray:
+        variable, how, fixed = side
+        return part(widths, self.variables[variable].channels, how, fixed)
 
     def at(self, widths: Sequence[int]) -> NetworkSpec:
         """The network of these channels. Raises ZooError for another number of them, and for one below 1."""
