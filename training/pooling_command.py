@@ -73,9 +73,9 @@ def pooling(args: argparse.Namespace) -> int:
         folder,
     )
     _print(space, scores, best)
-    same = _listed(network)
     print(", ".join(map(str, (path, *pooling_plots.plot(space, result, scores, best, path.with_suffix(""))))))
-    print(f"{name} is {network.name}{'' if same else ' of a network that is not in the zoo'}.")
+    said = network.name if _listed(network) else f"{text(space.lengths[best])} of {positions.bare(spec)}"
+    print(f"{name} is {said}.")
     return 0
 
 

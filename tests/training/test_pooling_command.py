@@ -47,7 +47,7 @@ def test_what_is_found_is_a_name(digits, small, home, capsys):
     assert data["settings"]["models"] == 2
     assert data["command"].startswith("zoo search pooling ")
     assert "six step" in said.err
-    assert f"six-pooling is six-pool-{'-'.join(map(str, data['lengths']))} of a network that is not" in said.out
+    assert f"six-pooling is [{','.join(map(str, data['lengths']))}] of six." in said.out
     rows = [line for line in said.out.splitlines() if line.startswith("[")]
     assert len(rows) == 10
     assert rows[0].endswith("found")
